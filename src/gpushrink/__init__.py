@@ -1,0 +1,1 @@
+"""Lossless compression for DICOM studies."""
