@@ -8,35 +8,34 @@ from numpy.typing import NDArray
 from gpushrink.codec.entropy.cost import FRACTION_BITS, histogram_cost, log2_fixed
 from gpushrink.codec.entropy.tables import SCALE_BITS, Tables, levels_from_counts
 
-__all__ = ["cluster", "symbol_costs"]
+__all__ = ["cluster", "symbol_costs", "table_cost"]
 
-# What a table costs, measured on real series: 2 to 4 bits for each symbol in use, once its levels' noise is
-# counted too, and a few bits to say where it is used.
+# What a table costs, measured on real series: 2 to 4 bits for each symbol in use, and some for the symbols that
+# are not and for saying where it is used. Sizes hardly depend on these two.
 BITS_PER_SYMBOL_IN_USE = 3
-BITS_PER_TABLE = 8
+BITS_PER_TABLE = 24
 
-# With more segments than this only neighbours in the order of their mean symbol are compared.
-COMPARE_ALL = 48
+# Only neighbours in the order of their mean symbol are compared: comparing all pairs saved nothing.
 NEIGHBOURS = 6
 
 # Cost of a symbol a table does not have: more than any real one, so that such a table is never taken.
 ABSENT_BITS = 1 << 12
 
 
-def _table_cost(histograms: NDArray[np.int64]) -> NDArray[np.int64]:
+def table_cost(histograms: NDArray[np.int64]) -> NDArray[np.int64]:
     """Estimate what storing a table for each histogram costs, in units of 2^-16 bit."""
     in_use = np.count_nonzero(histograms, axis=-1)
-    return (BITS_PER_SYMBOL_IN_USE * in_use.astype(np.int64) + BITS_PER_TABLE) << FRACTION_BITS
+    bits: NDArray[np.int64] = (BITS_PER_SYMBOL_IN_USE * np.asarray(in_use, np.int64) + BITS_PER_TABLE) << FRACTION_BITS
+    return bits
 
 
 def _pairs(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """List the pairs (first < second) of clusters that are compared."""
-    reach = count - 1 if count <= COMPARE_ALL else NEIGHBOURS
-    first = [np.arange(count - step) for step in range(1, reach + 1)]
-    if not first:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    second = [np.arange(step, count) for step in range(1, reach + 1)]
-    return np.concatenate(first), np.concatenate(second)
+    steps = range(1, min(NEIGHBOURS, count - 1) + 1)
+    none = np.zeros(0, np.int64)
+    first = [np.arange(count - step) for step in steps]
+    second = [np.arange(step, count) for step in steps]
+    return np.concatenate([none, *first]), np.concatenate([none, *second])
 
 
 def _merge(histograms: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -54,29 +53,29 @@ def _merge(histograms: NDArray[np.int64]) -> NDArray[np.int64]:
         place[order] = np.arange(len(order))
         owner = place[owner]
 
-        alone = histogram_cost(histograms) + _table_cost(histograms)
+        alone = histogram_cost(histograms) + table_cost(histograms)
         first, second = _pairs(len(histograms))
         gain = np.empty(len(first), np.int64)
         for begin in range(0, len(first), 512):
             a, b = first[begin : begin + 512], second[begin : begin + 512]
             together = histograms[a] + histograms[b]
-            gain[begin : begin + 512] = alone[a] + alone[b] - histogram_cost(together) - _table_cost(together)
+            gain[begin : begin + 512] = alone[a] + alone[b] - histogram_cost(together) - table_cost(together)
         taken = np.zeros(len(histograms), bool)
         target = np.arange(len(histograms))
         merged = histograms.copy()
         for pair in np.argsort(-gain, kind="stable"):
             if gain[pair] <= 0:
                 break
-            a, b = int(first[pair]), int(second[pair])
-            if not (taken[a] or taken[b]):
-                taken[a] = taken[b] = True
-                target[b] = a
-                merged[a] += merged[b]
+            kept, lost = int(first[pair]), int(second[pair])
+            if not (taken[kept] or taken[lost]):
+                taken[kept] = taken[lost] = True
+                target[lost] = kept
+                merged[kept] += merged[lost]
         if not taken.any():
             return owner
-        kept, renumbered = np.unique(target, return_inverse=True)
+        rows, renumbered = np.unique(target, return_inverse=True)
         owner = renumbered[owner]
-        histograms = merged[kept]
+        histograms = merged[rows]
 
 
 def symbol_costs(tables: Tables) -> NDArray[np.int64]:

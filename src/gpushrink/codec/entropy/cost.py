@@ -48,7 +48,8 @@ def log2_fixed(values: NDArray[np.int64]) -> NDArray[np.int64]:
     index = mantissa >> 16
     rest = mantissa & 0xFFFF
     low = table[index]
-    return (exponent << FRACTION_BITS) + low + (((table[index + 1] - low) * rest) >> 16)
+    logarithm: NDArray[np.int64] = (exponent << FRACTION_BITS) + low + (((table[index + 1] - low) * rest) >> 16)
+    return logarithm
 
 
 def scaled_log2(counts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -58,4 +59,5 @@ def scaled_log2(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def histogram_cost(histograms: NDArray[np.int64]) -> NDArray[np.int64]:
     """Give the ideal order-0 size of each histogram (last axis), in units of 2^-16 bit."""
-    return scaled_log2(histograms.sum(axis=-1)) - scaled_log2(histograms).sum(axis=-1)
+    bits: NDArray[np.int64] = scaled_log2(histograms.sum(axis=-1)) - scaled_log2(histograms).sum(axis=-1)
+    return bits

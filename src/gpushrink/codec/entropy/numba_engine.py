@@ -53,7 +53,7 @@ _code_table = _compiled(head.code_table, code_bit=_code_bit, code_number=_code_n
 _code_head = _compiled(head.code_head, code_number=_code_number, code_byte=_code_byte, code_table=_code_table)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def _count(symbols, bounds, first, last, counts):  # type: ignore[no-untyped-def]
     """Count segments first..last-1; four partial histograms, since equal neighbours would wait for each other."""
     part = np.zeros((4, 256), np.int64)
@@ -74,7 +74,7 @@ def _count(symbols, bounds, first, last, counts):  # type: ignore[no-untyped-def
             counts[segment, value] = part[0, value] + part[1, value] + part[2, value] + part[3, value]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def _encode_chunk(symbols, begin, end, run_ends, run_tables, packed, reciprocals, lanes, states, out):  # type: ignore[no-untyped-def]
     """Encode symbols begin..end-1 backwards into `out` (end - begin + 1 words); return where its words begin."""
     cursor = out.size
@@ -109,7 +109,7 @@ def _encode_chunk(symbols, begin, end, run_ends, run_tables, packed, reciprocals
     return cursor
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def _decode_chunk(symbols, begin, end, run_ends, run_tables, slots, packed, lanes, states, words, cursor, stop):  # type: ignore[no-untyped-def]
     """Decode into symbols begin..end-1 from words cursor..stop-1; return the new cursor, or -1 for want of words."""
     lane_mask = lanes - 1

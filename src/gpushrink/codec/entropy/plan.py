@@ -12,7 +12,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from gpushrink.codec.entropy.cluster import cluster
+from gpushrink.codec.entropy.cluster import cluster, table_cost
 from gpushrink.codec.entropy.cost import FRACTION_BITS
 from gpushrink.codec.entropy.head import KIND_CONSTANT, KIND_NEW_TABLE, KIND_OLD_TABLE, KIND_RAW, KIND_ZSTD
 from gpushrink.codec.entropy.layout import LARGEST_LANES_LOG2
@@ -80,7 +80,10 @@ def make_plan(symbols: NDArray[np.uint8], bounds: NDArray[np.int64], counts: NDA
         owner, levels, bits = cluster(counts[coded])
         rivals = np.full(len(coded), KIND_NEW_TABLE)
         limit = 8 * lengths[coded] << FRACTION_BITS
-        rivals[bits >= limit] = KIND_RAW
+        # A table that does not save what it costs sends all its segments to raw.
+        saved = np.zeros(len(levels), np.int64)
+        np.add.at(saved, owner, limit - bits)
+        rivals[(bits >= limit) | (saved <= table_cost(levels))[owner]] = KIND_RAW
         if policy == "auto":
             for place, segment in enumerate(coded):
                 if _zstd_wins(symbols[bounds[segment] : bounds[segment + 1]], int(bits[place])):

@@ -28,8 +28,8 @@ def levels_from_counts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """
     # Correctly rounded square roots of integers below 2^52 have the right integer part everywhere.
     root = np.sqrt((2 * counts).astype(np.float64)).astype(np.int64)
-    levels = np.maximum((root + 1) >> 1, counts > 0)
-    return np.minimum(levels, LARGEST_LEVEL).astype(np.int64)
+    levels: NDArray[np.int64] = np.clip((root + 1) >> 1, (counts > 0).astype(np.int64), LARGEST_LEVEL)
+    return levels
 
 
 def frequencies_from_levels(levels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -37,7 +37,7 @@ def frequencies_from_levels(levels: NDArray[np.int64]) -> NDArray[np.int64]:
 
     Every level > 0 gets a frequency of at least 1 and at most 2^14 - 1. Integer arithmetic below 2^52 throughout.
     """
-    weights = np.where(levels > 0, 4 * levels * levels + 1, 0)
+    weights = levels * levels
     total = int(weights.sum())
     rare = (weights > 0) & (weights * SCALE <= total)
     frequencies = rare.astype(np.int64)
