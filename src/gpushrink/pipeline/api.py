@@ -9,13 +9,14 @@ from pathlib import Path
 
 from gpushrink.archive.reader import Catalogue, read_catalogue
 from gpushrink.errors import UnsafePathError, UsageError, VerifyError
+from gpushrink.pipeline.describing import ArchiveInfo, describe_catalogue
 from gpushrink.pipeline.files import NewFile, StandardOutput, default_threads, open_archive
 from gpushrink.pipeline.packing import PackReport, pack_to_sink
 from gpushrink.pipeline.progress import ProgressFactory, silent
 from gpushrink.pipeline.unpacking import RestoreReport, unpack_archive, verify_archive
 from gpushrink.pipeline.verifying import ProvingTee
 
-__all__ = ["catalogue", "pack", "unpack", "verify"]
+__all__ = ["catalogue", "describe_archive", "pack", "unpack", "verify"]
 
 PathLike = str | os.PathLike[str]
 
@@ -135,6 +136,17 @@ def catalogue(archive: PathLike) -> Catalogue:
     """
     with open_archive(archive) as stream:
         return read_catalogue(stream)
+
+
+def describe_archive(archive: PathLike) -> ArchiveInfo:
+    """Sum up what an archive is made of, without decoding its data.
+
+    Raises
+    ------
+    ArchiveError
+        If it is no archive, or its index or tree is damaged.
+    """
+    return describe_catalogue(catalogue(archive))
 
 
 def _pack_to_pipe(paths: Sequence[Path], *, verify: bool, threads: int, progress: ProgressFactory) -> PackReport:
