@@ -21,6 +21,7 @@ __all__ = ["Sample", "draw_sample", "fit_levels", "fit_stage", "fit_thresholds",
 _CHUNK = 16_384
 _MOST_COEFFICIENT = 1 << 15
 _MOST_WEIGHT = 1 << 12
+_MOST_WEIGHED = 40_000
 
 
 @dataclass
@@ -160,6 +161,8 @@ def fit_weights(
     Non-negative least squares by multiplicative updates (Lee and Seung 1999), first plainly, then
     relative to the expected magnitude.
     """
+    # A smaller sample than the coefficients': there are few weights, and they differ little.
+    sample = sample.part(slice(None, None, -(-len(sample.places) // _MOST_WEIGHED)))
     columns = _energy_columns(sample, samples, residuals, base, taps)
     target = abs(residuals[base + sample.places].astype(np.float64))
     weights = np.full(len(columns), 1 / max(len(columns), 1))

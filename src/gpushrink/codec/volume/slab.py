@@ -151,8 +151,9 @@ def _fit_model(
         base = (model.stage_count - 1) * stage_size
         weights, found = fit.fit_weights(sample, flat, echoes, base, model.taps(kind))
         model.plane_models[kind].weights = weights
-        share = sum((pair is not None) == kind for pair in resolved) / len(sample.places)
-        energies.append(found[:: max(1, round(1e-3 / share))] if len(drawn) > 1 and share < 1e-3 else found)
+        # Kinds count by their shares of the slab: of many equal planes, one first plane is few voxels.
+        share = sum((pair is not None) == kind for pair in resolved) / len(resolved)
+        energies.append(found[:: max(1, round(1 / share))])
     level_count = min(steer.energy_levels, max(4, planes.size // 3000))
     model.levels = fit.fit_levels(np.concatenate(energies), level_count)
 

@@ -49,7 +49,8 @@ def unfold(values: NDArray[Any]) -> NDArray[np.int64]:
 
 def count_raw_bits(tokens: NDArray[np.uint8]) -> int:
     """Return how many raw bits follow from these tokens."""
-    return int(np.bincount(tokens, minlength=256) @ _RAW_BITS.astype(np.int64))
+    blocks = (tokens[start : start + _BLOCK] for start in range(0, len(tokens), _BLOCK))
+    return sum(int(_RAW_BITS[block].sum(dtype=np.int64)) for block in blocks)
 
 
 def split(values: NDArray[Any]) -> tuple[NDArray[np.uint8], bytes]:
