@@ -141,7 +141,7 @@ _DEFAULT = Level(
     grain=4,
 )
 
-# Small slabs cannot pay for a third stage, nor smaller ones for many classes: "max" tries all three.
+# Small slabs cannot pay for a third stage, nor smaller ones for many classes: "max" tries them all.
 _THOROUGH = replace(
     _DEFAULT, spatial_classes=8, temporal_classes=8, fit_share=0.05, fit_most=700_000, energy_levels=32, grain=3
 )
@@ -163,6 +163,6 @@ LEVELS: Final[dict[str, Level]] = {
         tap_set=2,
         samples_per_class=4000,
         fit_share=0.08,
-        rivals=(_THOROUGH, replace(_DEFAULT, samples_per_class=8000, energy_levels=12)),
+        rivals=(_THOROUGH, _DEFAULT, replace(_DEFAULT, samples_per_class=8000, energy_levels=12)),
     ),
 }
