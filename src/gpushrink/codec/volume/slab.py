@@ -33,6 +33,8 @@ _VERSION: Final = 1
 _MOST_AREA: Final = 1 << 28
 # A context's frequencies cost tens of bytes: small slabs do with fewer of them.
 _SAMPLES_PER_LEVEL: Final = 40_000
+# Below this many samples coefficients are stored one bit more coarsely.
+_SMALL_SLAB: Final = 1 << 20
 # Each plane refers to the one before and the one before that.
 CHAIN: Final[References] = ((1, 2),)
 
@@ -111,7 +113,8 @@ def encode_slab(
         fill_edges(planes, z, start if pair is None else planes[pair[0], TOP])
     best: bytes | None = None
     for way in (steer, *steer.rivals):
-        model = Model(way.tap_set, least, most - least, start, pattern, np.zeros(0, np.int32), 3, way.grain, {})
+        grain = way.grain + int(planes.size < _SMALL_SLAB)
+        model = Model(way.tap_set, least, most - least, start, pattern, np.zeros(0, np.int32), 3, grain, {})
         residuals = np.zeros((model.stage_count, *planes.shape), np.int16)
         _fit_model(model, way, kernels, planes, residuals, resolved, layout)
         found = _write(model, kernels, planes, residuals, resolved, layout, engine)
@@ -228,14 +231,13 @@ def _write(
     flat, echoes, stage_size = planes.ravel(), residuals.reshape(-1), planes.size
     depth, contexts_in_all = len(resolved), model.context_count
     contexts = np.empty((depth, layout.rows, layout.columns), np.uint8)
-    counts = np.empty((depth, contexts_in_all), np.int64)
+    counts = np.zeros((depth, contexts_in_all), np.int64)
     for z, pair in enumerate(resolved):
         bound = _bind(model, layout, z, pair, stage_size)
         at = z * layout.size + layout.origin
         kernels.count_contexts(
-            flat, echoes, at, layout, stage_size, bound, model.levels, model.coarse, contexts[z]
-        )  # fmt: skip
-        counts[z] = np.bincount(contexts[z].ravel(), minlength=contexts_in_all)
+            flat, echoes, at, layout, stage_size, bound, model.levels, model.coarse, contexts[z], counts[z]
+        )
     lengths = counts.sum(axis=0)
     cursors = np.cumsum(lengths) - lengths
     values = np.empty(contexts.size, np.uint16)
@@ -250,7 +252,7 @@ def _write(
     side_lengths = [len(head), len(coefficients), len(changes)]
     # The number of contexts, less one, leads: the counts' length follows from it.
     side_coded = bytes([contexts_in_all - 1]) + encode_segments(side_tokens, side_lengths, engine=engine)
-    main_tokens, main_raw = tokens.split(values)
+    main_tokens, main_raw = kernels.split(values)
     main_coded = encode_segments(main_tokens, lengths, engine=engine)
     header = _HEADER.pack(
         _VERSION, len(head), len(coefficients), len(side_coded), len(side_raw), len(main_coded)
@@ -288,7 +290,7 @@ def decode_slab(
     kernels = _load_engine(engine)
     flipped = shape[1] > shape[2]
     depth, rows, columns = (shape[0], shape[2], shape[1]) if flipped else shape
-    model, counts, values = _read(bytes(payload), depth, rows * columns, engine)
+    model, counts, values = _read(bytes(payload), depth, rows * columns, kernels, engine)
     limits = np.iinfo(kind)
     if model.least < limits.min or model.least + model.span > limits.max:
         raise CorruptError("a volume slab holds values outside its sample type; the archive is damaged")
@@ -336,7 +338,7 @@ def _begin_plane(
 
 
 def _read(
-    payload: bytes, depth: int, area: int, engine: EngineName
+    payload: bytes, depth: int, area: int, kernels: ModuleType, engine: EngineName
 ) -> tuple[Model, NDArray[np.int64], NDArray[np.uint16]]:
     """Read and check all parts of a payload."""
     if len(payload) < _HEADER.size:
@@ -355,10 +357,8 @@ def _read(
     if (counts < 0).any() or (counts.sum(axis=1) != area).any():
         raise CorruptError("the context counts of a volume slab do not add up; the archive is damaged")
     coded = decode_segments(main_coded, counts.sum(axis=0), engine=engine)
-    values = tokens.join(coded, payload[edges[-1] :])
-    if len(values) and int(values.max()) > 0xFFFF:
-        raise CorruptError("a residual of a volume slab has more than 16 bits; the archive is damaged")
-    return model, counts, values.astype(np.uint16)
+    values = kernels.join(coded, payload[edges[-1] :])
+    return model, counts, values
 
 
 def _read_side(
