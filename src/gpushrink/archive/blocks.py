@@ -13,6 +13,7 @@ from gpushrink.archive.layout import (
     MAX_ENTRIES,
     MAX_FILE,
     MAX_PATH,
+    MAX_SECONDS,
     MAX_TARGETS,
     BlockType,
     unwrap_packed,
@@ -41,6 +42,7 @@ __all__ = [
 
 TREE_ENTRIES = 4096
 _DIGEST = 32
+_SECOND = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,8 @@ def pack_tree(first: int, entries: Sequence[Entry]) -> bytes:
         (
             bytes(entry.kind for entry in entries),
             pack_column(entry.mode for entry in entries),
-            pack_column(entry.mtime_ns for entry in entries),
+            pack_column(entry.mtime_ns // _SECOND for entry in entries),
+            pack_column(entry.mtime_ns % _SECOND for entry in entries),
             pack_column(entry.size for entry in entries),
             *paths,
             *(pack_varint(len(entry.link)) + entry.link for entry in entries if entry.kind is EntryKind.LINK),
@@ -118,7 +121,10 @@ def parse_tree(payload: bytes | memoryview) -> tuple[int, list[Entry]]:
     kinds = cursor.take(count)
     if any(kind not in EntryKind._value2member_map_ for kind in kinds):
         raise NewerVersionError(f"{what} uses entry kind {max(kinds)}, which is reserved; update gpushrink")
-    modes, times, sizes = cursor.column(count), cursor.column(count), cursor.column(count)
+    modes, seconds, parts, sizes = (cursor.column(count) for _ in range(4))
+    if any(abs(whole) > MAX_SECONDS for whole in seconds) or any(not 0 <= part < _SECOND for part in parts):
+        raise cursor.fail("a modification time is out of range")
+    times = [whole * _SECOND + part for whole, part in zip(seconds, parts, strict=True)]
     paths, last = [], b""
     for _ in range(count):
         shared, rest = cursor.varint(len(last)), cursor.varint(MAX_PATH)
@@ -219,6 +225,9 @@ def parse_index(payload: bytes | memoryview, entries: int) -> list[BlockRecord]:
     count = cursor.varint()
     types, codecs, roles = cursor.take(count), cursor.take(count), cursor.take(count)
     offsets, lengths, decoded = cursor.column(count), cursor.column(count), cursor.column(count)
+    for kind, codec, role in zip(types, codecs, roles, strict=True):
+        if kind == BlockType.DATA:
+            check_codec_and_role(codec, role)
     if any(kind not in BlockType._value2member_map_ for kind in types):
         raise NewerVersionError(f"{what} names block type {max(types)}, which is reserved; update gpushrink")
     records = []

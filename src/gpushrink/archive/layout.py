@@ -22,6 +22,7 @@ __all__ = [
     "MAX_FILE",
     "MAX_PATH",
     "MAX_PAYLOAD",
+    "MAX_SECONDS",
     "MAX_TARGETS",
     "PREAMBLE_SIZE",
     "TRAILER_SIZE",
@@ -54,7 +55,8 @@ TRAILER_SIZE = _TRAILER.size
 # Limits: docs/format.md#limits. Each bounds what a hostile archive can make a reader allocate.
 MAX_ENTRIES = 1 << 24
 MAX_PATH = 4096
-MAX_FILE = 1 << 62
+MAX_FILE = 1 << 61
+MAX_SECONDS = 1 << 40
 MAX_PAYLOAD = 1 << 30
 MAX_DECODED = 1 << 29
 MAX_PACKED = 1 << 28
