@@ -22,7 +22,7 @@ __all__ = ["Sample", "draw_sample", "fit_levels", "fit_stage", "fit_thresholds",
 _CHUNK = 16_384
 _MOST_COEFFICIENT = 1 << 15
 _MOST_WEIGHT = 1 << 12
-_MOST_WEIGHED = 40_000
+_MOST_WEIGHED = 20_000
 
 
 @dataclass
