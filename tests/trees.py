@@ -46,9 +46,11 @@ def _walk(root: bytes) -> dict[bytes, dict[str, object]]:
                 facts["mode"] = stat.S_IMODE(status.st_mode)
             if stat.S_ISREG(status.st_mode):
                 with open(path, "rb") as stream:
-                    facts["bytes"] = hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(
-                        hashlib, "file_digest"
-                    ) else hashlib.sha256(stream.read()).hexdigest()
+                    facts["bytes"] = (
+                        hashlib.file_digest(stream, "sha256").hexdigest()
+                        if hasattr(hashlib, "file_digest")
+                        else hashlib.sha256(stream.read()).hexdigest()
+                    )
             tree[os.path.relpath(path, root)] = facts
     return tree
 

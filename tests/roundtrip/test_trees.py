@@ -236,9 +236,7 @@ def test_unpack_of_single_paths_from_a_pipe_is_a_usage_error(study: Path, tmp_pa
     """A pipe cannot be searched."""
     api.pack(study, tmp_path / "a.gsz")
     with pytest.raises(UsageError, match="pipe"):
-        unpack_archive(
-            trees.PipeIn((tmp_path / "a.gsz").read_bytes()), tmp_path / "out", paths=[b"empty"], threads=1
-        )
+        unpack_archive(trees.PipeIn((tmp_path / "a.gsz").read_bytes()), tmp_path / "out", paths=[b"empty"], threads=1)
 
 
 def test_pack_onto_an_existing_file_is_refused_without_force(study: Path, tmp_path: Path) -> None:

@@ -79,6 +79,8 @@ class DicomFile:
         Offset and length of pixel data that is compressed already, if any.
     series
         What slices must share to be coded together, beside their pixel format.
+    image_type
+        ImageType: magnitude and phase, say, are volumes of their own.
     position
         Along the slice normal, in mm.
     number
@@ -91,6 +93,7 @@ class DicomFile:
     encapsulated: tuple[int, int] | None
     series: str
     modality: str
+    image_type: str
     position: float
     number: int
     time: tuple[int, ...]
@@ -164,6 +167,7 @@ def _summary(dataset: Any, native: PixelSpan | None, encapsulated: tuple[int, in
         encapsulated=encapsulated,
         series=str(dataset.get("SeriesInstanceUID", "")),
         modality=str(dataset.get("Modality", "") or ""),
+        image_type="/".join(map(str, dataset.get("ImageType") or ())),
         position=_position(dataset),
         number=_integer(dataset.get("InstanceNumber")),
         time=tuple(

@@ -30,7 +30,8 @@ def refused(*entries: Entry, one_case: bool = False, windows: bool = False) -> s
 
 
 @pytest.mark.parametrize(
-    "path", [b"", b"/", b"/etc/passwd", b"..", b"../x", b"a/../b", b"a/..", b"./a", b"a//b", b"a/", b"a\0b", b"a" * 4097]
+    "path",
+    [b"", b"/", b"/etc/passwd", b"..", b"../x", b"a/../b", b"a/..", b"./a", b"a//b", b"a/", b"a\0b", b"a" * 4097],
 )
 def test_check_path_of_anything_but_a_plain_relative_path_refuses(path: bytes) -> None:
     """Absolute, climbing, empty and malformed paths are refused everywhere."""
