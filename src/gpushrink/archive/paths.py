@@ -18,7 +18,8 @@ _MAX_HOPS = 64
 
 # Names that Windows gives to devices, whatever the extension, and characters it takes apart or forbids.
 _DEVICE = re.compile(
-    rb"^(con|prn|aux|nul|clock\$|conin\$|conout\$|(com|lpt)([0-9]|\xc2[\xb9\xb2\xb3])) *(\..*)?$", re.IGNORECASE | re.DOTALL
+    rb"^(con|prn|aux|nul|clock\$|conin\$|conout\$|(com|lpt)([0-9]|\xc2[\xb9\xb2\xb3])) *(\..*)?$",
+    re.IGNORECASE | re.DOTALL,
 )
 _FORBIDDEN = re.compile(rb'[<>:"|?*\\\x00-\x1f]|[. ]$')
 
@@ -94,11 +95,15 @@ def check_tree(
                 raise CorruptError(f"path {_shown(entry.path)} is stored twice")
             parent = entry.path.rpartition(b"/")[0]
             if parent and (parent not in kept or kept[parent].kind is not EntryKind.FOLDER):
-                raise UnsafePathError(f"refused path {_shown(entry.path)}: its folder is missing, refused, or no folder")
+                raise UnsafePathError(
+                    f"refused path {_shown(entry.path)}: its folder is missing, refused, or no folder"
+                )
             if one_case:
                 name = _folded(entry.path)
                 if name in names:
-                    raise UnsafePathError(f"refused path {_shown(entry.path)}: here it is the name of another entry too")
+                    raise UnsafePathError(
+                        f"refused path {_shown(entry.path)}: here it is the name of another entry too"
+                    )
                 names.add(name)
             if entry.kind is EntryKind.LINK:
                 check_link(entry.path, entry.link, windows=windows)
@@ -112,7 +117,9 @@ def check_tree(
     }
     for entry_id, entry in entries.items():
         if entry.kind is EntryKind.LINK and entry_id not in refused and _leads_out(entry.path, links):
-            refused[entry_id] = UnsafePathError(f"refused link {_shown(entry.path)}: by way of other links it leads out")
+            refused[entry_id] = UnsafePathError(
+                f"refused link {_shown(entry.path)}: by way of other links it leads out"
+            )
     return refused
 
 
@@ -143,7 +150,9 @@ def _leads_out(path: bytes, links: Mapping[bytes, bytes]) -> bool:
 
 
 def _folded(path: bytes) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", path.decode("utf-8", "surrogateescape")).casefold())
+    return unicodedata.normalize(
+        "NFC", unicodedata.normalize("NFD", path.decode("utf-8", "surrogateescape")).casefold()
+    )
 
 
 def _shown(path: bytes) -> str:

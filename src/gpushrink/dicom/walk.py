@@ -130,6 +130,8 @@ def _add(
         return
     time_ns = min(max(status.st_mtime_ns, -_MAX_TIME_NS), _MAX_TIME_NS)
     if time_ns != status.st_mtime_ns:
-        skipped.append((path, "its modification time is over 30,000 years from 1970 and is stored as the nearest that fits"))
+        skipped.append(
+            (path, "its modification time is over 30,000 years from 1970 and is stored as the nearest that fits")
+        )
     entry = Entry(kind, path.replace(os.sep.encode(), b"/"), mode, time_ns, size, link)
     found[entry.path] = Found(entry, full, identity_of(status))

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import trees
 
+import trees
 from gpushrink.archive import restore
 from gpushrink.errors import CorruptError, DestinationError, GpushrinkError, UnsafePathError
 from gpushrink.model import Entry, EntryKind, Target
@@ -127,9 +127,7 @@ def test_unpack_while_a_file_appears_does_not_replace_it(tmp_path: Path, monkeyp
     assert names(tmp_path / "out") == ["a"]
 
 
-def test_unpack_where_case_does_not_count_names_the_collision(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unpack_where_case_does_not_count_names_the_collision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two names that are one to the file system the second is a failure, not a replacement."""
     monkeypatch.setattr(restore, "_is_one_case", lambda _: True)
     archive = trees.stored_archive([file(b"A", 1), file(b"a", 1)], {0: b"1", 1: b"2"})
@@ -267,9 +265,11 @@ def test_unpack_onto_a_really_full_disk_is_a_destination_error(tmp_path: Path) -
     """A file system of 64 KB takes what fits and nothing half-written."""
     out = tmp_path / "tiny"
     out.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", out], capture_output=True, check=False
-    ) if os.geteuid() == 0 and sys.platform == "linux" else None
+    mount = (
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", out], capture_output=True, check=False)
+        if os.geteuid() == 0 and sys.platform == "linux"
+        else None
+    )
     if mount is None or mount.returncode:
         pytest.skip("a small file system cannot be mounted here")
     try:
@@ -279,8 +279,8 @@ def test_unpack_onto_a_really_full_disk_is_a_destination_error(tmp_path: Path) -
         with pytest.raises(DestinationError, match="space"):
             unpack(archive, out)
         assert names(out) == ["a"]
+        (tmp_path / "big").write_bytes(os.urandom(200_000))
         with pytest.raises(DestinationError, match="space"):
-            (tmp_path / "big").write_bytes(os.urandom(200_000))
             api.pack(tmp_path / "big", out / "a.gsz")
         assert names(out) == ["a"]
     finally:
