@@ -16,6 +16,8 @@ SLAB_BYTES = 16 << 20
 _SAMPLE_BYTES = 1 << 19
 # A simple stage is tried in full where its sample comes this near to the volume codec: samples err.
 _NEAR = 1.1
+_NEAR_REPEATS = 1.3
+_SMALL = 1 << 16
 
 
 def name_engine(wanted: Literal["auto", "numpy", "numba"]) -> str:
@@ -62,9 +64,10 @@ def encode_slab(data: bytes, shape: SlabShape, sample: SampleFormat, *, level: s
     axes, fold, size = planes.choose(part)
     if size * scale < least * _NEAR:
         candidates.append((BlockCodec.PLANES, encode_slab_as_planes(data, shape, sample, axes, fold)))
-    small = len(data) <= bytestream.LZMA_LIMIT
-    if small or len(bytestream.zstd_compress(part.tobytes(), level=3)) * scale < least * _NEAR:
-        kind, coded = bytestream.squeeze(data, effort=2 if small else 1)
+    # Drawn or clipped pictures repeat themselves: there dictionary stages win, and LZMA most.
+    repeats = len(bytestream.zstd_compress(part.tobytes(), level=3)) * scale < least * _NEAR_REPEATS
+    if repeats or len(data) <= _SMALL:
+        kind, coded = bytestream.squeeze(data, effort=0 if level == "fast" else 2)
         candidates.append((BlockCodec(kind), coded))
     return min(candidates, key=lambda pair: len(pair[1]))
 
