@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+
 import trees
 
 _ROOT = Path(__file__).resolve().parent.parent

@@ -13,11 +13,11 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from gpushrink.archive import blocks, layout
+from gpushrink.archive import blocks, index, layout
 from gpushrink.archive.layout import BlockType
 from gpushrink.model import BlockCodec, Entry, EntryKind, Role, Target
 
-__all__ = ["ArchiveParts", "PipeIn", "differences", "dicom_bytes", "small_study", "stored_archive"]
+__all__ = ["ArchiveParts", "PipeIn", "dicom_bytes", "differences", "small_study", "stored_archive"]
 
 
 def differences(left: str | Path, right: str | Path, *, times: bool = True) -> list[str]:
@@ -148,7 +148,7 @@ class ArchiveParts:
 
     def __init__(self) -> None:
         self.data = bytearray(layout.pack_preamble())
-        self.records: list[blocks.BlockRecord] = []
+        self.records: list[index.BlockRecord] = []
 
     def block(
         self,
@@ -163,7 +163,9 @@ class ArchiveParts:
         """Append a block with good checksums."""
         if kind in BlockType._value2member_map_:
             self.records.append(
-                blocks.BlockRecord(BlockType(kind), codec, role, len(self.data), len(payload), decoded, tuple(ids))
+                index.BlockRecord(
+                    BlockType(kind), codec, role, len(self.data), len(payload), decoded, index.runs_of(ids)
+                )
             )
         self.data += layout.pack_block_head(kind, payload, codec=codec, role=role)  # type: ignore[arg-type]
         self.data += payload
@@ -190,7 +192,7 @@ class ArchiveParts:
 
     def end(self) -> bytes:
         """Append index and trailer and return the archive."""
-        at, payload = len(self.data), blocks.pack_index(self.records)
+        at, payload = len(self.data), index.pack_index(self.records)
         self.data += layout.pack_block_head(BlockType.INDEX, payload) + payload
         self.data += layout.pack_trailer(at, len(self.data) + layout.TRAILER_SIZE)
         return bytes(self.data)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trees
 
+import trees
 from gpushrink.errors import DestinationError, InputError, UnsafePathError, UsageError
 from gpushrink.pipeline import api, packing
 from gpushrink.pipeline.unpacking import unpack_archive
@@ -80,7 +80,7 @@ def test_links_of_every_kind_come_back(tmp_path: Path) -> None:
 
 @posix
 def test_modes_and_times_come_back(tmp_path: Path) -> None:
-    """Every permission, read-only folders among them, and times before 1970 and after 2200 come back to the nanosecond."""
+    """Every permission, read-only folders too, and times before 1970 and after 2200 come back to the nanosecond."""
     source = tmp_path / "modes"
     source.mkdir()
     moments = (0, 1, -1, -(10**18) - 7, 1_700_000_000_123_456_789, 7_500_000_000_000_000_001)
@@ -188,7 +188,7 @@ def test_archive_bytes_do_not_depend_on_threads_or_verify(study: Path, tmp_path:
     api.pack(study, tmp_path / "a.gsz", threads=2)
     api.pack(study, tmp_path / "b.gsz", threads=threads, verify=False)
     sink = io.BytesIO()
-    packing.pack_to_sink([study], sink, threads=threads)
+    packing.pack_to_sink([study], sink, threads=threads, level="default")
     assert (tmp_path / "a.gsz").read_bytes() == (tmp_path / "b.gsz").read_bytes() == sink.getvalue()
 
 
@@ -281,7 +281,7 @@ def test_archive_inside_its_source_is_refused(study: Path) -> None:
 def test_archive_that_is_its_source_is_refused(tmp_path: Path) -> None:
     """With force, packing a file onto itself would lose it."""
     (tmp_path / "a.gsz").write_text("precious")
-    with pytest.raises(UsageError, match="itself|source"):
+    with pytest.raises(UsageError, match="source"):
         api.pack(tmp_path / "a.gsz", tmp_path / "a.gsz", force=True)
     assert (tmp_path / "a.gsz").read_text() == "precious"
 

@@ -49,8 +49,11 @@ def test_check_path_of_ordinary_names_accepts_on_posix(path: bytes) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    [b"con", b"NUL.txt", b"x/Aux", b"com1", b"LPT9.log", "com²".encode(), b"nul .txt", b"conin$", b"c:", b"c:x"]
-    + [b"a\\b", b"..\\x", b"\\\\host\\share", b"a:stream", b"what?", b"tail.", b"tail ", b"a|b", b"tab\t", b"\xff"],
+    [
+        *(b"con", b"NUL.txt", b"x/Aux", b"com1", b"LPT9.log", "com²".encode(), b"nul .txt", b"conin$"),
+        *(b"c:", b"c:x", b"a\\b", b"..\\x", b"\\\\host\\share", b"a:stream", b"what?"),
+        *(b"tail.", b"tail ", b"a|b", b"tab\t", b"\xff"),
+    ],
 )
 def test_check_path_of_device_names_and_streams_refuses_on_windows(path: bytes) -> None:
     """What Windows takes for a device, a drive, a stream or a separator is refused there."""

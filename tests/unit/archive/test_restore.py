@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import trees
 
+import trees
 from gpushrink.archive import restore
 from gpushrink.errors import CorruptError, DestinationError, GpushrinkError, UnsafePathError
 from gpushrink.model import Entry, EntryKind, Target
@@ -279,8 +279,8 @@ def test_unpack_onto_a_really_full_disk_is_a_destination_error(tmp_path: Path) -
         with pytest.raises(DestinationError, match="space"):
             unpack(archive, out)
         assert names(out) == ["a"]
+        (tmp_path / "big").write_bytes(os.urandom(200_000))
         with pytest.raises(DestinationError, match="space"):
-            (tmp_path / "big").write_bytes(os.urandom(200_000))
             api.pack(tmp_path / "big", out / "a.gsz")
         assert names(out) == ["a"]
     finally:
