@@ -16,9 +16,18 @@ from typing import Any
 
 from peers import versions
 
-__all__ = ["FOLDER", "describe_machine", "geometric_mean", "plot_speed", "print_table", "results_stem", "save_section"]
+__all__ = [
+    "Points",
+    "describe_machine",
+    "geometric_mean",
+    "plot_speed",
+    "print_table",
+    "results_stem",
+    "save_section",
+]
 
-FOLDER = Path(__file__).with_name("results")
+# By panel of the plot: label, MB/s, ratio.
+Points = dict[str, list[tuple[str, float, float]]]
 
 
 def describe_machine(threads: int) -> dict[str, object]:
@@ -86,8 +95,8 @@ def print_table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]
         print("  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]))
 
 
-def plot_speed(path: Path, title: str, points: Sequence[tuple[str, float, float]]) -> bool:
-    """Draw ratio against speed; each point is (label, MB/s, ratio). False where matplotlib is missing."""
+def plot_speed(path: Path, title: str, points: Points) -> bool:
+    """Draw ratio against speed, a panel for each kind of input. False where matplotlib is missing."""
     try:
         import matplotlib as mpl
     except ImportError:
@@ -95,17 +104,19 @@ def plot_speed(path: Path, title: str, points: Sequence[tuple[str, float, float]
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 5.5), layout="constrained")
-    for label, speed, ratio in points:
-        own = label.startswith("gpushrink")
-        axes.plot(speed, ratio, "o" if own else "s", color="tab:red" if own else "tab:gray")
-        axes.annotate(label, (speed, ratio), textcoords="offset points", xytext=(6, 4), fontsize=8)
-    axes.set_xscale("log")
-    axes.margins(x=0.2, y=0.1)
-    axes.set_xlabel("encode speed, MB/s of input (log)")
-    axes.set_ylabel("ratio, bytes in : bytes out")
-    axes.set_title(title, fontsize=9)
-    axes.grid(visible=True, which="both", alpha=0.3)
-    figure.savefig(path, dpi=120)
+    figure, panels = plt.subplots(1, len(points), figsize=(6.5 * len(points), 5), layout="constrained", squeeze=False)
+    for axes, (name, some) in zip(panels[0], points.items(), strict=True):
+        for label, speed, ratio in some:
+            own = label.startswith("gpushrink")
+            axes.plot(speed, ratio, "o" if own else "s", color="tab:red" if own else "tab:gray")
+            axes.annotate(label, (speed, ratio), textcoords="offset points", xytext=(6, 4), fontsize=8)
+        axes.set_xscale("log")
+        axes.margins(x=0.25, y=0.1)
+        axes.set_xlabel("encode speed, MB/s in (log)")
+        axes.set_ylabel("ratio, bytes in : bytes out")
+        axes.set_title(name, fontsize=10)
+        axes.grid(visible=True, which="both", alpha=0.3)
+    figure.suptitle(title, fontsize=9)
+    figure.savefig(path, dpi=110)
     plt.close(figure)
     return True
