@@ -1,0 +1,1 @@
+"""Conversions whose result is DICOM: lossless transcoding, and a crop with the right geometry."""
