@@ -12,9 +12,10 @@ import numpy as np
 
 from gpushrink.convert.encoders import PIP_LINE
 from gpushrink.convert.frames import Frame, PixelLayout, canonical
+from gpushrink.convert.report import KeepSourceError
 from gpushrink.errors import MissingCodecError
 
-__all__ = ["Decoder", "decoders_for", "prover_for"]
+__all__ = ["Decoder", "decoders_for", "prover_for", "working_decoders"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,28 @@ def decoders_for(uid: str) -> tuple[Decoder, ...]:
     return found
 
 
+def working_decoders(ds: Any, layout: PixelLayout) -> tuple[Decoder, ...]:
+    """List one reader for each implementation that can decode the first frame of this data set.
+
+    Raises
+    ------
+    KeepSourceError
+        None can.
+    """
+    working: dict[str, Decoder] = {}
+    last: Exception | None = None
+    for decoder in decoders_for(str(ds.file_meta.TransferSyntaxUID)):
+        if decoder.implementation not in working:
+            try:
+                next(decoder.frames(ds, layout))
+                working[decoder.implementation] = decoder
+            except Exception as error:  # a decoder may raise anything
+                last = error
+    if not working:
+        raise KeepSourceError(f"no decoder reads the first frame: {type(last).__name__}: {last}")
+    return tuple(working.values())
+
+
 def prover_for(uid: str, writer: str) -> tuple[Decoder, bool]:
     """Choose the reader that shares no code with `writer`; the flag says whether there was one."""
     found = decoders_for(uid)
@@ -66,7 +89,7 @@ def prover_for(uid: str, writer: str) -> tuple[Decoder, bool]:
 
 def _pydicom(plugin: str) -> Callable[[Any, PixelLayout], Iterator[Frame]]:
     def read(ds: Any, layout: PixelLayout) -> Iterator[Frame]:
-        from pydicom.pixels import get_decoder
+        from pydicom.pixels.decoders.base import get_decoder
 
         decoder = get_decoder(ds.file_meta.TransferSyntaxUID)
         # raw: no colour conversion, no rescaling.
@@ -94,10 +117,10 @@ def _imagecodecs(codec: str) -> Callable[[Any, PixelLayout], Iterator[Frame]]:
     return read
 
 
-def _deflated(inflate: Callable[[bytes], bytes]) -> Callable[[Any, PixelLayout], Iterator[Frame]]:
+def _deflated(inflate: Callable[[bytes, int], bytes]) -> Callable[[Any, PixelLayout], Iterator[Frame]]:
     def read(ds: Any, layout: PixelLayout) -> Iterator[Frame]:
         for stream in _streams(ds, layout):
-            raw = inflate(stream)
+            raw = inflate(stream, (layout.frame_bits + 7) // 8)
             if layout.bits_allocated == 1:
                 bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")
                 yield bits[: layout.frame_bits].reshape(layout.shape)
@@ -108,10 +131,15 @@ def _deflated(inflate: Callable[[bytes], bytes]) -> Callable[[Any, PixelLayout],
     return read
 
 
-def _inflate_libdeflate(stream: bytes) -> bytes:
+def _inflate_libdeflate(stream: bytes, size: int) -> bytes:
     import imagecodecs
 
-    return bytes(imagecodecs.deflate_decode(stream.rstrip(b"\0") + b"\0\0", raw=True))
+    return bytes(imagecodecs.deflate_decode(stream, raw=True, out=size))
+
+
+def _inflate_zlib(stream: bytes, size: int) -> bytes:
+    # One byte more than the frame: a longer stream must be seen, and a bomb must not be inflated.
+    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream, size + 1)
 
 
 _JPEG = (
@@ -147,6 +175,6 @@ _READERS: dict[str, tuple[Decoder, ...]] = {
     ),
     "1.2.840.10008.1.2.8.1": (
         Decoder("imagecodecs deflate", "libdeflate", "imagecodecs", _deflated(_inflate_libdeflate)),
-        Decoder("zlib", "zlib", "zlib", _deflated(lambda stream: zlib.decompressobj(-15).decompress(stream))),
+        Decoder("zlib", "zlib", "zlib", _deflated(_inflate_zlib)),
     ),
 }

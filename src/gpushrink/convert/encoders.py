@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -54,7 +54,7 @@ def encoder_for(target: Target) -> Encoder:
 
 def _through_pydicom(uid: str, plugin: str, *, rct: bool = False) -> EncodeFrame:
     def encode(frame: Frame, layout: PixelLayout) -> bytes:
-        from pydicom.pixels import get_encoder
+        from pydicom.pixels.encoders.base import get_encoder
 
         coded: bytes = get_encoder(uid).encode(
             np.ascontiguousarray(frame).tobytes(),
@@ -75,6 +75,27 @@ def _through_pydicom(uid: str, plugin: str, *, rct: bool = False) -> EncodeFrame
     return encode
 
 
+def _j2k(frame: Frame, layout: PixelLayout) -> bytes:
+    """Encode through pydicom; where its plugin fails (images of fewer than 32 rows or columns), imagecodecs."""
+    try:
+        return _through_pydicom("1.2.840.10008.1.2.4.90", "pylibjpeg", rct=True)(frame, layout)
+    except RuntimeError:
+        import imagecodecs
+
+        kind = "i" if layout.signed else "u"
+        words = np.ascontiguousarray(frame.astype(f"{kind}{1 if layout.bits_stored <= 8 else 2}"))
+        return bytes(
+            imagecodecs.jpeg2k_encode(
+                words,
+                reversible=True,
+                codecformat="j2k",
+                bitspersample=layout.bits_stored,
+                resolutions=1,
+                mct=layout.photometric == "RGB",
+            )
+        )
+
+
 def _narrow(frame: Frame, layout: PixelLayout) -> Frame:
     """Drop the sign and the empty bits: code streams without a sign hold BitsStored bits."""
     mask = (1 << layout.bits_stored) - 1
@@ -85,7 +106,7 @@ def _narrow(frame: Frame, layout: PixelLayout) -> Frame:
 def _jpeg(frame: Frame, layout: PixelLayout) -> bytes:
     import imagecodecs
 
-    colour = {"colorspace": "RGB", "outcolorspace": "RGB"} if layout.samples == 3 else {}
+    colour: dict[str, Any] = {"colorspace": "RGB", "outcolorspace": "RGB"} if layout.samples == 3 else {}
     # The colour space is given twice, or libjpeg-turbo would turn RGB into YCC.
     return bytes(
         imagecodecs.jpeg8_encode(
@@ -99,7 +120,7 @@ def _htj2k(frame: Frame, layout: PixelLayout) -> bytes:
 
     kind = "i" if layout.signed else "u"
     words = np.ascontiguousarray(frame.astype(f"{kind}{1 if layout.bits_stored <= 8 else 2}"))
-    colour = {"rgb": layout.photometric == "RGB"} if layout.samples == 3 else {}
+    colour: dict[str, Any] = {"rgb": layout.photometric == "RGB"} if layout.samples == 3 else {}
     return bytes(imagecodecs.htj2k_encode(words, reversible=True, **colour))
 
 
@@ -119,23 +140,21 @@ def _deflate(frame: Frame, layout: PixelLayout) -> bytes:
     else:
         raw = np.ascontiguousarray(frame).tobytes()
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return packer.compress(raw + b"\0" * (len(raw) & 1)) + packer.flush()
+    return packer.compress(raw) + packer.flush()
 
 
 _WRITERS: dict[str, tuple[str, Encoder]] = {
     "jpegls": ("jpeg_ls", Encoder("pyjpegls", "CharLS", _through_pydicom("1.2.840.10008.1.2.4.80", "pyjpegls"))),
     "j2k": (
-        "pylibjpeg openjpeg",
-        Encoder("pylibjpeg-openjpeg", "OpenJPEG", _through_pydicom("1.2.840.10008.1.2.4.90", "pylibjpeg", rct=True)),
+        "pylibjpeg openjpeg imagecodecs",
+        Encoder("pylibjpeg-openjpeg", "OpenJPEG", _j2k),
     ),
-    "rle": ("pylibjpeg rle", Encoder("pylibjpeg-rle", "pylibjpeg-rle", _through_pydicom("1.2.840.10008.1.2.5", "pylibjpeg"))),
+    "rle": (
+        "pylibjpeg rle",
+        Encoder("pylibjpeg-rle", "pylibjpeg-rle", _through_pydicom("1.2.840.10008.1.2.5", "pylibjpeg")),
+    ),
     "jpeg": ("imagecodecs", Encoder("imagecodecs jpeg8", "libjpeg-turbo", _jpeg)),
     "htj2k": ("imagecodecs", Encoder("imagecodecs htj2k", "OpenJPH", _htj2k)),
     "jpegxl": ("imagecodecs", Encoder("imagecodecs jpegxl", "libjxl", _jpegxl)),
     "deflated-frame": ("zlib", Encoder("zlib", "zlib", _deflate)),
 }
-
-
-def with_encode(encoder: Encoder, name: str, implementation: str, encode: EncodeFrame) -> Encoder:
-    """Replace the code path of a writer: the seam where a device's encoder comes in."""
-    return replace(encoder, name=name, implementation=implementation, encode=encode)

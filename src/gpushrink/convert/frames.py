@@ -132,9 +132,13 @@ def stray_bits(frame: Frame, layout: PixelLayout) -> bool:
     if layout.bits_allocated in (1, layout.bits_stored):
         return False
     wide = frame.astype(np.int64)
-    low, high = (-(1 << (layout.bits_stored - 1)), (1 << (layout.bits_stored - 1)) - 1) if layout.signed else (
-        0,
-        (1 << layout.bits_stored) - 1,
+    low, high = (
+        (-(1 << (layout.bits_stored - 1)), (1 << (layout.bits_stored - 1)) - 1)
+        if layout.signed
+        else (
+            0,
+            (1 << layout.bits_stored) - 1,
+        )
     )
     return bool(wide.min() < low or wide.max() > high)
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pydicom
 from pydicom.errors import InvalidDicomError
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset, write_file_meta_info
 
-from gpushrink.convert.decoders import decoders_for, prover_for
+from gpushrink.convert.decoders import Decoder, prover_for, working_decoders
 from gpushrink.convert.encapsulate import check_offsets, encapsulate_frames
 from gpushrink.convert.encoders import Encoder, encoder_for, written_photometric
 from gpushrink.convert.endian import to_little_endian
@@ -81,29 +85,27 @@ def rewrite(data: bytes, target: Target, *, recompress: bool = False, encoder: E
     source = parse(data)
     uid = str(source.file_meta.TransferSyntaxUID)
     _admit(source, uid, target, recompress)
-    if int(_PIXEL_DATA) not in source:
+    if _PIXEL_DATA not in source:
         return _rewrite_without_frames(data, source, target)
     layout = read_layout(source)
     if not target.encapsulated and uid in NATIVE:
         if len(source.PixelData) < layout.native_size_bytes:
-            raise KeepSourceError(f"pixel data are truncated: {len(source.PixelData)} of {layout.native_size_bytes} bytes")
+            raise KeepSourceError(
+                f"pixel data are truncated: {len(source.PixelData)} of {layout.native_size_bytes} bytes"
+            )
         return _rewrite_without_frames(data, source, target)
     if reason := refusal(target, layout):
-        raise KeepSourceError(reason)
+        raise KeepSourceError(reason, unproven=False)
 
     out = parse(data)
     if uid in NATIVE:
         to_little_endian(out, uid)
         little = bytes(out.PixelData)
-        start: Callable[[], Iterator[Frame]] = lambda: native_frames(little, layout)  # noqa: E731
-        readers = []
+        start: Callable[[], Iterator[Frame]] = partial(native_frames, little, layout)
+        readers: tuple[Decoder, ...] = ()
     else:
-        found = decoders_for(uid)
-        start = lambda: found[0].frames(source, layout)  # noqa: E731
-        readers = list(found[:1])
-        second = next((d for d in found if d.implementation != found[0].implementation), None)
-        if second:
-            readers.append(second)
+        readers = working_decoders(source, layout)[:2]
+        start = partial(readers[0].frames, source, layout)
     if target.encapsulated:
         chosen = encoder or encoder_for(target)
         _put_encapsulated(out, _encode(start, layout, target, chosen), target, layout)
@@ -122,12 +124,14 @@ def rewrite(data: bytes, target: Target, *, recompress: bool = False, encoder: E
     after_layout = read_layout(after)
     if target.encapsulated:
         check_offsets(after.PixelData, after.get("ExtendedOffsetTable", b""), layout.frames)
-        others = [(prover.name, lambda: prover.frames(after, after_layout))]
+        others = [(prover.name, partial(prover.frames, after, after_layout))]
     else:
-        others = [("native", lambda: native_frames(after.PixelData, after_layout))]
-    others += [(r.name, lambda r=r: r.frames(source, layout)) for r in readers[1:]]
+        others = [("native", partial(native_frames, after.PixelData, after_layout))]
+    others += [(reader.name, partial(reader.frames, source, layout)) for reader in readers[1:]]
     compare_frames(start(), *others, frames=layout.frames)
-    compare_data_sets(parse(data), after)
+    expected = parse(data)
+    to_little_endian(expected, uid)
+    compare_data_sets(expected, after)
     return Rewritten(written, layout.frames, writer, prover_name, independent, _warnings(source))
 
 
@@ -142,7 +146,7 @@ def _admit(source: Any, uid: str, target: Target, recompress: bool) -> None:
         raise KeepSourceError("lossy or unknown transfer syntax: never decoded to be written anew", unproven=False)
     if uid in LOSSLESS and target.encapsulated and not recompress:
         raise KeepSourceError("compressed already", unproven=False)
-    if int(_PIXEL_DATA) not in source:
+    if _PIXEL_DATA not in source:
         if "Rows" in source and not any(tag in source for tag in _FLOAT_PIXELS):
             raise KeepSourceError("rows without pixel data: the file may be truncated")
         if target.encapsulated:
@@ -153,11 +157,10 @@ def _admit(source: Any, uid: str, target: Target, recompress: bool) -> None:
 
 def _compressed_icon(ds: Any) -> bool:
     return any(
-        item.get_item(_PIXEL_DATA).is_undefined_length or _compressed_icon(item)
+        (_PIXEL_DATA in item and item[_PIXEL_DATA].is_undefined_length) or _compressed_icon(item)
         for element in ds
         if element.VR == "SQ"
         for item in element.value
-        if _PIXEL_DATA in item
     )
 
 
@@ -170,14 +173,14 @@ def _guarded(start: Callable[[], Iterator[Frame]]) -> Iterator[Frame]:
         raise KeepSourceError(f"a frame cannot be decoded: {type(error).__name__}: {error}") from error
 
 
-def _encode(
-    start: Callable[[], Iterator[Frame]], layout: PixelLayout, target: Target, encoder: Encoder
-) -> list[bytes]:
+def _encode(start: Callable[[], Iterator[Frame]], layout: PixelLayout, target: Target, encoder: Encoder) -> list[bytes]:
     keeps_all_bits = target.key in ("rle", "deflated-frame")
     streams = []
     for frame in _guarded(start):
         if not keeps_all_bits and stray_bits(frame, layout):
-            raise KeepSourceError(f"samples use bits above the {layout.bits_stored} stored; {target.key} would drop them")
+            raise KeepSourceError(
+                f"samples use bits above the {layout.bits_stored} stored; {target.key} would drop them"
+            )
         try:
             streams.append(encoder.encode(frame, layout))
         except Exception as error:  # an encoder may raise anything
@@ -238,12 +241,30 @@ def _serialize(out: Any, target: Target) -> bytes:
     out.file_meta.TransferSyntaxUID = pydicom.uid.UID(target.uid)
     out.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     out.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION
-    buffer = io.BytesIO()
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, target.key == "implicit"
     try:
-        out.save_as(buffer, enforce_file_format=True)
+        # Not through Dataset.save_as: it knows neither the newest syntaxes nor a change of byte order.
+        buffer.write((out.preamble or b"\0" * 128) + b"DICM")
+        write_file_meta_info(buffer, out.file_meta, enforce_standard=True)
+        body = pydicom.Dataset({element.tag: element for element in _unpadded(out)})
+        if target.key == "deflated":
+            plain = DicomBytesIO()
+            plain.is_little_endian, plain.is_implicit_VR = True, False
+            write_dataset(plain, body, out.original_character_set)
+            packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+            packed = packer.compress(plain.getvalue()) + packer.flush()
+            buffer.write(packed + b"\0" * (len(packed) & 1))
+        else:
+            write_dataset(buffer, body, out.original_character_set)
     except Exception as error:  # values outside the standard may fail anywhere in the writer
         raise KeepSourceError(f"the data set cannot be written: {type(error).__name__}: {error}") from error
-    return buffer.getvalue()
+    return bytes(buffer.getvalue())
+
+
+def _unpadded(ds: Any) -> Iterator[Any]:
+    """Yield the elements as they were read, leaving out trailing padding: it pads nothing any more."""
+    return (ds.get_item(tag) for tag in sorted(ds.keys()) if int(tag) != 0xFFFCFFFC)
 
 
 def _warnings(source: Any) -> tuple[str, ...]:

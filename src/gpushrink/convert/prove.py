@@ -53,7 +53,8 @@ def compare_data_sets(before: Any, after: Any, *, ignore: frozenset[int] = MAY_C
         An element was lost, added or changed.
     """
     left, right = (
-        {int(tag) for tag in ds.keys() if int(tag) not in ignore and int(tag) & 0xFFFF} for ds in (before, after)
+        {int(tag) for tag in ds.keys() if int(tag) not in ignore and int(tag) & 0xFFFF}
+        for ds in (before, after)
     )
     if left != right:
         raise KeepSourceError(f"elements were lost or added: {', '.join(f'{t:08X}' for t in sorted(left ^ right))}")

@@ -37,9 +37,7 @@ TARGETS: dict[str, Target] = {
     )
 }
 
-NATIVE = frozenset(
-    {"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"}
-)
+NATIVE = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.2"})
 """Syntaxes whose PixelData are the samples themselves; the last, big endian, is read only."""
 
 LOSSLESS = frozenset({t.uid for t in TARGETS.values() if t.encapsulated}) | {
