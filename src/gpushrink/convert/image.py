@@ -23,7 +23,7 @@ from gpushrink.convert.prove import compare_data_sets, compare_frames
 from gpushrink.convert.report import KeepSourceError
 from gpushrink.convert.syntaxes import LOSSLESS, NATIVE, Target, refusal
 
-__all__ = ["IMPLEMENTATION_CLASS_UID", "IMPLEMENTATION_VERSION", "Rewritten", "parse", "rewrite"]
+__all__ = ["IMPLEMENTATION_CLASS_UID", "IMPLEMENTATION_VERSION", "Rewritten", "parse", "rewrite", "serialize"]
 
 IMPLEMENTATION_CLASS_UID = "2.25.233468283914287361823745561019283746551"
 """Names gpushrink as the writer of a file. A UUID-derived UID needs no registration (PS3.5 B.2)."""
@@ -118,7 +118,7 @@ def rewrite(data: bytes, target: Target, *, recompress: bool = False, encoder: E
         independent = len(readers) > 1
         if independent:
             prover_name = readers[1].name
-    written = _serialize(out, target)
+    written = serialize(out, target)
 
     after = parse(written)
     after_layout = read_layout(after)
@@ -230,14 +230,21 @@ def _rewrite_without_frames(data: bytes, source: Any, target: Target) -> Rewritt
     to_little_endian(out, str(source.file_meta.TransferSyntaxUID))
     expected = parse(data)
     to_little_endian(expected, str(source.file_meta.TransferSyntaxUID))
-    written = _serialize(out, target)
+    written = serialize(out, target)
     after = parse(written)
     compare_data_sets(expected, after, ignore=frozenset({0xFFFCFFFC}))
     frames = int(source.get("NumberOfFrames", 1) or 1) if _PIXEL_DATA in source else 0
     return Rewritten(written, frames, "pydicom", "bytes of every element", True, _warnings(source))
 
 
-def _serialize(out: Any, target: Target) -> bytes:
+def serialize(out: Any, target: Target) -> bytes:
+    """Write a data set as a DICOM file in `target`, whose pixel data already are so encoded.
+
+    Raises
+    ------
+    KeepSourceError
+        A value cannot be written.
+    """
     out.file_meta.TransferSyntaxUID = pydicom.uid.UID(target.uid)
     out.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     out.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION

@@ -52,10 +52,7 @@ def compare_data_sets(before: Any, after: Any, *, ignore: frozenset[int] = MAY_C
     KeepSourceError
         An element was lost, added or changed.
     """
-    left, right = (
-        {int(tag) for tag in ds.keys() if int(tag) not in ignore and int(tag) & 0xFFFF}
-        for ds in (before, after)
-    )
+    left, right = _tags(before, ignore), _tags(after, ignore)
     if left != right:
         raise KeepSourceError(f"elements were lost or added: {', '.join(f'{t:08X}' for t in sorted(left ^ right))}")
     for tag in left:
@@ -71,6 +68,11 @@ def compare_data_sets(before: Any, after: Any, *, ignore: frozenset[int] = MAY_C
                 compare_data_sets(item_a, item_b, ignore=frozenset({0xFFFCFFFC}))
         elif _pad(a.value) != _pad(b.value):
             raise KeepSourceError(f"element {tag:08X} would change")
+
+
+def _tags(ds: Any, ignore: frozenset[int]) -> set[int]:
+    tags = ds.keys()  # iterating the data set itself would decode its values
+    return {int(tag) for tag in tags if int(tag) not in ignore and int(tag) & 0xFFFF}
 
 
 def _pad(value: Any) -> Any:
