@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from gpushrink.convert.crop import crop
+from gpushrink.convert.geometry import Box
+from gpushrink.convert.region import AutoBody, PatientRegion, parse_around, parse_box, parse_mm
 from gpushrink.convert.report import CropOutcome, CropReport, FileOutcome, SeriesChoice, TranscodeReport
 from gpushrink.convert.transcode import transcode
 
-__all__ = ["CropOutcome", "CropReport", "FileOutcome", "SeriesChoice", "TranscodeReport", "transcode"]
+__all__ = [
+    "AutoBody",
+    "Box",
+    "CropOutcome",
+    "CropReport",
+    "FileOutcome",
+    "PatientRegion",
+    "SeriesChoice",
+    "TranscodeReport",
+    "crop",
+    "parse_around",
+    "parse_box",
+    "parse_mm",
+    "transcode",
+]
