@@ -205,6 +205,10 @@ def _crop_image(image: SourceImage, stack: Stack, how: Derivation, dest: Path) -
         ]
     except KeepSourceError as error:
         raise InputError(f"{image.path}: {error.reason}; nothing of this series is written") from error
+    except Exception as error:  # a decoder may raise anything
+        raise InputError(f"{image.path}: {type(error).__name__}: {error}; nothing of this series is written") from error
+    if len(cut) != len(kept):
+        raise InputError(f"{image.path}: {len(cut)} frames came back instead of {len(kept)}")
 
     derive(ds, how)
     if "PerFrameFunctionalGroupsSequence" in ds:
@@ -255,6 +259,7 @@ def _warnings(stack: Stack) -> list[str]:
         said.append(f"series {stack.uid}: burned-in annotation may be left in the crop; BurnedInAnnotation stays YES")
     elif "BurnedInAnnotation" not in first and str(first.get("Modality", "")) in ("US", "SC", "OT", "XA", "RF"):
         said.append(f"series {stack.uid}: does not say whether annotation is burned in; look at the crop")
-    if any(tag.group % 2 for tag in first.keys()):
+    tags = first.keys()  # iterating the data set itself would decode its values
+    if any(tag.group % 2 for tag in tags):
         said.append(f"series {stack.uid}: private elements are kept as they are, and may repeat the old geometry")
     return said

@@ -36,7 +36,8 @@ def crop_overlays(ds: Any, box: Box) -> None:
             continue
         plane = _read_overlay(ds, group)
         if plane is None or not _crop_overlay(ds, group, plane, box):
-            for tag in [tag for tag in ds.keys() if tag.group == group]:
+            tags = ds.keys()
+            for tag in [tag for tag in tags if tag.group == group]:
                 del ds[tag]
 
 
