@@ -15,6 +15,32 @@ from gpushrink.convert.geometry import Box, Plane
 
 __all__ = ["Derivation", "derive", "derived_uid", "position_values", "purpose_item"]
 
+_ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
+_ORIGINAL_ONLY = (
+    "BulkMotionCompensationTechnique",
+    "CoverageOfKSpace",
+    "EchoPlanarPulseSequence",
+    "EchoPulseSequence",
+    "GeometryOfKSpaceTraversal",
+    "MRAcquisitionType",
+    "MultiPlanarExcitation",
+    "MultipleSpinEcho",
+    "NumberOfKSpaceTrajectories",
+    "OversamplingPhase",
+    "PhaseContrast",
+    "PulseSequenceName",
+    "RectilinearPhaseEncodeReordering",
+    "SaturationRecovery",
+    "SegmentedKSpaceTraversal",
+    "SpectrallySelectedSuppression",
+    "SteadyStatePulseSequence",
+    "TimeOfFlightContrast",
+)
+"""Top-level attributes of an Enhanced MR image that a DERIVED one may not have; the source keeps them.
+
+Source: PS3.3 C.8.13.4 and C.8.13.3, as dciodvfy checks them.
+"""
+
 
 @dataclass(frozen=True)
 class Derivation:
@@ -59,6 +85,9 @@ def derive(ds: Any, how: Derivation) -> None:
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID
     ds.SeriesInstanceUID = how.uid(str(ds.SeriesInstanceUID))
     ds.ImageType = derived_type(ds.get("ImageType"))
+    for keyword in _ORIGINAL_ONLY if str(ds.SOPClassUID) == _ENHANCED_MR else ():
+        if keyword in ds:
+            delattr(ds, keyword)
     before = str(ds.get("DerivationDescription") or "")
     ds.DerivationDescription = f"{before}; {how}"[-1024:] if before else str(how)  # ST holds 1024 characters
     ds.InstanceCreationDate = how.created.strftime("%Y%m%d")

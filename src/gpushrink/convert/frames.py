@@ -100,6 +100,8 @@ def native_frames(pixel_data: bytes, layout: PixelLayout) -> Iterator[Frame]:
         raise KeepSourceError(f"pixel data are truncated: {len(pixel_data)} of {expected} bytes")
     if len(pixel_data) > expected + (expected & 1):
         raise KeepSourceError(f"{len(pixel_data) - expected} bytes follow the last frame")
+    if layout.photometric in ("YBR_FULL_422", "YBR_PARTIAL_422"):
+        raise KeepSourceError("native pixels with subsampled colour cannot be cut into pixels of their own")
     if layout.bits_allocated == 1:
         bits = np.unpackbits(np.frombuffer(pixel_data, np.uint8), bitorder="little")
         for index in range(layout.frames):

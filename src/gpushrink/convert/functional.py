@@ -40,9 +40,24 @@ def crop_functional_groups(ds: Any, image: SourceImage, kept: Sequence[int], how
     for keyword in ("PlanePositionSequence", "DerivationImageSequence"):
         if keyword in shared:
             delattr(shared, keyword)
+    ds.SourceImageEvidenceSequence = [_evidence(ds, image, old_uid)]
     _renumber(groups)
     ds.PerFrameFunctionalGroupsSequence = groups
     ds.NumberOfFrames = len(kept)
+
+
+def _evidence(ds: Any, image: SourceImage, old_uid: str) -> Dataset:
+    """Name the source image within its study and series. Source: PS3.3 table 10-4."""
+    reference = Dataset()
+    reference.ReferencedSOPClassUID = ds.SOPClassUID
+    reference.ReferencedSOPInstanceUID = old_uid
+    series = Dataset()
+    series.SeriesInstanceUID = image.header.SeriesInstanceUID
+    series.ReferencedSOPSequence = [reference]
+    study = Dataset()
+    study.StudyInstanceUID = image.header.StudyInstanceUID
+    study.ReferencedSeriesSequence = [series]
+    return study
 
 
 def _derivation(ds: Any, how: Derivation, old_uid: str, index: int) -> Dataset:

@@ -23,7 +23,15 @@ from gpushrink.convert.prove import compare_data_sets, compare_frames
 from gpushrink.convert.report import KeepSourceError
 from gpushrink.convert.syntaxes import LOSSLESS, NATIVE, Target, refusal
 
-__all__ = ["IMPLEMENTATION_CLASS_UID", "IMPLEMENTATION_VERSION", "Rewritten", "parse", "rewrite", "serialize"]
+__all__ = [
+    "IMPLEMENTATION_CLASS_UID",
+    "IMPLEMENTATION_VERSION",
+    "Rewritten",
+    "compressed_icon",
+    "parse",
+    "rewrite",
+    "serialize",
+]
 
 IMPLEMENTATION_CLASS_UID = "2.25.233468283914287361823745561019283746551"
 """Names gpushrink as the writer of a file. A UUID-derived UID needs no registration (PS3.5 B.2)."""
@@ -151,13 +159,14 @@ def _admit(source: Any, uid: str, target: Target, recompress: bool) -> None:
             raise KeepSourceError("rows without pixel data: the file may be truncated")
         if target.encapsulated:
             raise KeepSourceError("no pixel data of integers", unproven=False)
-    if uid in LOSSLESS and _compressed_icon(source):
+    if uid in LOSSLESS and compressed_icon(source):
         raise KeepSourceError("an icon image in a sequence is compressed too")
 
 
-def _compressed_icon(ds: Any) -> bool:
+def compressed_icon(ds: Any) -> bool:
+    """Tell whether a sequence holds compressed pixels, which an uncompressed data set may not have."""
     return any(
-        (_PIXEL_DATA in item and item[_PIXEL_DATA].is_undefined_length) or _compressed_icon(item)
+        (_PIXEL_DATA in item and item[_PIXEL_DATA].is_undefined_length) or compressed_icon(item)
         for element in ds
         if element.VR == "SQ"
         for item in element.value
@@ -254,6 +263,8 @@ def serialize(out: Any, target: Target) -> bytes:
         # Not through Dataset.save_as: it knows neither the newest syntaxes nor a change of byte order.
         buffer.write((out.preamble or b"\0" * 128) + b"DICM")
         write_file_meta_info(buffer, out.file_meta, enforce_standard=True)
+        if out.original_encoding[0]:
+            _mend_private_vrs(out)
         body = pydicom.Dataset({element.tag: element for element in _unpadded(out)})
         if target.key == "deflated":
             plain = DicomBytesIO()
@@ -267,6 +278,24 @@ def serialize(out: Any, target: Target) -> bytes:
     except Exception as error:  # values outside the standard may fail anywhere in the writer
         raise KeepSourceError(f"the data set cannot be written: {type(error).__name__}: {error}") from error
     return bytes(buffer.getvalue())
+
+
+_LONGEST_VALUE = {"AE": 16, "AS": 4, "CS": 16, "DA": 8, "DS": 16, "IS": 12, "LO": 64, "SH": 16, "TM": 16, "UI": 64}
+
+
+def _mend_private_vrs(ds: Any) -> None:
+    """Write a private value as UN where the dictionary's VR for it cannot be right.
+
+    An implicit VR file states no VR, and the private dictionaries in use are compiled from hearsay.
+    """
+    for tag in [tag for tag in ds.keys() if tag.is_private]:
+        raw = ds.get_item(tag)
+        value = getattr(raw, "value", None)
+        if not isinstance(value, bytes):
+            continue
+        longest = _LONGEST_VALUE.get(str(ds[tag].VR))
+        if longest is not None and any(len(part.strip(b" \0")) > longest for part in value.split(b"\\")):
+            ds[tag] = pydicom.DataElement(tag, "UN", value)
 
 
 def _unpadded(ds: Any) -> Iterator[Any]:

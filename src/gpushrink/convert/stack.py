@@ -13,7 +13,7 @@ from gpushrink.convert.decoders import working_decoders
 from gpushrink.convert.endian import to_little_endian
 from gpushrink.convert.frames import Frame, PixelLayout, native_frames, read_layout
 from gpushrink.convert.geometry import Plane, order_along_normal
-from gpushrink.convert.image import parse
+from gpushrink.convert.image import compressed_icon, parse
 from gpushrink.convert.report import KeepSourceError
 from gpushrink.convert.syntaxes import LOSSLESS, NATIVE
 from gpushrink.errors import InputError, UsageError
@@ -70,6 +70,8 @@ def refusal_to_crop(ds: Any, *, accept_burned_in: bool) -> str:
         return "refers to the uncropped series; its references are not re-pointed"
     if str(ds.get("SOPClassUID", "")) not in CROPPABLE:
         return "not an image whose geometry can be cropped"
+    if not ds.get("SOPInstanceUID") or not ds.get("SeriesInstanceUID"):
+        return "has no SOP or series instance UID"
     if "Rows" not in ds:
         return "has no pixels"
     if "MOSAIC" in [str(v) for v in _values(ds.get("ImageType"))]:
@@ -178,6 +180,8 @@ def decoded(image: SourceImage) -> tuple[Any, Iterator[Frame]]:
         ds = parse(image.path.read_bytes())
         uid = str(ds.file_meta.TransferSyntaxUID)
         layout = read_layout(ds)
+        if uid not in NATIVE and compressed_icon(ds):
+            raise KeepSourceError("an image in a sequence is compressed too, which an uncompressed file may not have")
         if uid in NATIVE:
             to_little_endian(ds, uid)
             return ds, native_frames(bytes(ds.PixelData), layout)
@@ -188,8 +192,8 @@ def decoded(image: SourceImage) -> tuple[Any, Iterator[Frame]]:
         return ds, _lossy_frames(ds)
     except KeepSourceError as error:
         raise InputError(f"{image.path}: {error.reason}; nothing of this series is written") from error
-    except (OSError, AttributeError) as error:
-        raise InputError(f"{image.path}: {error}") from error
+    except Exception as error:  # a decoder may raise anything
+        raise InputError(f"{image.path}: {type(error).__name__}: {error}; nothing of this series is written") from error
 
 
 def _lossy_frames(ds: Any) -> Iterator[Frame]:
@@ -198,5 +202,7 @@ def _lossy_frames(ds: Any) -> Iterator[Frame]:
     frames = []
     for frame, described in get_decoder(ds.file_meta.TransferSyntaxUID).iter_array(ds, raw=True):
         frames.append(np.asarray(frame))
-        ds.PhotometricInterpretation = str(described["photometric_interpretation"])
+        # Decoders widen subsampled colour; the attribute must say so.
+        photometric = str(described["photometric_interpretation"])
+        ds.PhotometricInterpretation = "YBR_FULL" if photometric == "YBR_FULL_422" else photometric
     return iter(frames)
