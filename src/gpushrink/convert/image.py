@@ -288,7 +288,8 @@ def _mend_private_vrs(ds: Any) -> None:
 
     An implicit VR file states no VR, and the private dictionaries in use are compiled from hearsay.
     """
-    for tag in [tag for tag in ds.keys() if tag.is_private]:
+    tags = list(ds.keys())
+    for tag in (tag for tag in tags if tag.is_private):
         raw = ds.get_item(tag)
         value = getattr(raw, "value", None)
         if not isinstance(value, bytes):
