@@ -26,6 +26,7 @@ class Decoder:
     implementation: str
     modules: str
     read: Callable[[Any, PixelLayout], Iterator[Frame]]
+    whole_words: bool = False
 
     def available(self) -> bool:
         """Tell whether its libraries can be imported."""
@@ -39,7 +40,7 @@ class Decoder:
     def frames(self, ds: Any, layout: PixelLayout) -> Iterator[Frame]:
         """Decode frame after frame, each of `layout.shape` and `layout.dtype`."""
         for frame in self.read(ds, layout):
-            yield canonical(frame, layout)
+            yield canonical(frame, layout, whole_words=self.whole_words)
 
 
 def decoders_for(uid: str) -> tuple[Decoder, ...]:
@@ -92,8 +93,9 @@ def _pydicom(plugin: str) -> Callable[[Any, PixelLayout], Iterator[Frame]]:
         from pydicom.pixels.decoders.base import get_decoder
 
         decoder = get_decoder(ds.file_meta.TransferSyntaxUID)
-        # raw: no colour conversion, no rescaling.
-        for frame, _ in decoder.iter_array(ds, raw=True, decoding_plugin=plugin):
+        # raw: no colour conversion; unused bits are left alone, or RLE would lose overlays in them.
+        options: dict[str, Any] = {"raw": True, "decoding_plugin": plugin, "correct_unused_bits": False}
+        for frame, _ in decoder.iter_array(ds, **options):
             yield frame
 
     return read
@@ -170,11 +172,11 @@ _READERS: dict[str, tuple[Decoder, ...]] = {
     "1.2.840.10008.1.2.4.202": _HTJ2K,
     "1.2.840.10008.1.2.4.110": (Decoder("imagecodecs jpegxl", "libjxl", "imagecodecs", _imagecodecs("jpegxl")),),
     "1.2.840.10008.1.2.5": (
-        Decoder("pydicom", "pydicom", "pydicom", _pydicom("pydicom")),
-        Decoder("pydicom pylibjpeg-rle", "pylibjpeg-rle", "pylibjpeg rle", _pydicom("pylibjpeg")),
+        Decoder("pydicom", "pydicom", "pydicom", _pydicom("pydicom"), whole_words=True),
+        Decoder("pydicom pylibjpeg-rle", "pylibjpeg-rle", "pylibjpeg rle", _pydicom("pylibjpeg"), whole_words=True),
     ),
     "1.2.840.10008.1.2.8.1": (
-        Decoder("imagecodecs deflate", "libdeflate", "imagecodecs", _deflated(_inflate_libdeflate)),
-        Decoder("zlib", "zlib", "zlib", _deflated(_inflate_zlib)),
+        Decoder("imagecodecs deflate", "libdeflate", "imagecodecs", _deflated(_inflate_libdeflate), whole_words=True),
+        Decoder("zlib", "zlib", "zlib", _deflated(_inflate_zlib), whole_words=True),
     ),
 }

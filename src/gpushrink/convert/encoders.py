@@ -52,7 +52,7 @@ def encoder_for(target: Target) -> Encoder:
     return encoder
 
 
-def _through_pydicom(uid: str, plugin: str, *, rct: bool = False) -> EncodeFrame:
+def _through_pydicom(uid: str, plugin: str, *, rct: bool = False, whole_words: bool = False) -> EncodeFrame:
     def encode(frame: Frame, layout: PixelLayout) -> bytes:
         from pydicom.pixels.encoders.base import get_encoder
 
@@ -64,7 +64,8 @@ def _through_pydicom(uid: str, plugin: str, *, rct: bool = False) -> EncodeFrame
             number_of_frames=1,
             samples_per_pixel=layout.samples,
             bits_allocated=layout.bits_allocated,
-            bits_stored=layout.bits_stored,
+            # RLE keeps whole words, and with them what lies above BitsStored.
+            bits_stored=layout.bits_allocated if whole_words else layout.bits_stored,
             pixel_representation=int(layout.signed),
             # YBR_RCT asks the plugin for the reversible colour transform; RGB would forbid it.
             photometric_interpretation="YBR_RCT" if rct and layout.photometric == "RGB" else layout.photometric,
@@ -151,7 +152,9 @@ _WRITERS: dict[str, tuple[str, Encoder]] = {
     ),
     "rle": (
         "pylibjpeg rle",
-        Encoder("pylibjpeg-rle", "pylibjpeg-rle", _through_pydicom("1.2.840.10008.1.2.5", "pylibjpeg")),
+        Encoder(
+            "pylibjpeg-rle", "pylibjpeg-rle", _through_pydicom("1.2.840.10008.1.2.5", "pylibjpeg", whole_words=True)
+        ),
     ),
     "jpeg": ("imagecodecs", Encoder("imagecodecs jpeg8", "libjpeg-turbo", _jpeg)),
     "htj2k": ("imagecodecs", Encoder("imagecodecs htj2k", "OpenJPH", _htj2k)),

@@ -145,20 +145,28 @@ def stray_bits(frame: Frame, layout: PixelLayout) -> bool:
     return bool(wide.min() < low or wide.max() > high)
 
 
-def canonical(frame: Frame, layout: PixelLayout) -> Frame:
+def canonical(frame: Frame, layout: PixelLayout, *, whole_words: bool = False) -> Frame:
     """Bring a decoder's frame to the container type, with the sign in the upper bits.
 
     Decoders differ in the container (8 bits where 8 suffice) and in whether they know the sign
     (JPEG-LS, JPEG lossless and JPEG XL code streams have none); the low BitsStored bits decide.
+    `whole_words` leaves the upper bits alone: RLE and deflated frames store them too.
     """
     if frame.dtype.kind == "f":
         raise KeepSourceError("a decoder returned floating-point samples")
     if frame.ndim == 3 and frame.shape[-1] == 1:
         frame = frame[..., 0]
+    if frame.ndim == 3 and frame.shape == (layout.samples, layout.rows, layout.columns) != layout.shape:
+        frame = np.moveaxis(frame, 0, -1)  # OpenJPH gives components without a colour transform as planes
+    if frame.shape != layout.shape:
+        raise KeepSourceError(f"a decoder returned a frame of {frame.shape} instead of {layout.shape}")
     if layout.bits_allocated == 1:
         return frame.astype(np.uint8)
     words = frame.astype(layout.dtype)
-    if layout.signed and frame.dtype.kind == "u" and layout.bits_stored < layout.bits_allocated:
-        shift = layout.bits_allocated - layout.bits_stored
-        words = np.right_shift(np.left_shift(words, shift), shift)
+    shift = layout.bits_allocated - layout.bits_stored
+    if layout.signed and shift and not whole_words:
+        # Only where the upper bits hold nothing or the sign: a code stream of more bits is left as it is.
+        wide = frame.astype(np.int64)
+        if wide.min() >= -(1 << (layout.bits_stored - 1)) and wide.max() < 1 << layout.bits_stored:
+            words = np.right_shift(np.left_shift(words, shift), shift)
     return words

@@ -200,7 +200,9 @@ def _lossy_frames(ds: Any) -> Iterator[Frame]:
     from pydicom.pixels.decoders.base import get_decoder
 
     frames = []
-    for frame, described in get_decoder(ds.file_meta.TransferSyntaxUID).iter_array(ds, raw=True):
+    for frame, described in get_decoder(ds.file_meta.TransferSyntaxUID).iter_array(
+        ds, raw=True, correct_unused_bits=False
+    ):
         frames.append(np.asarray(frame))
         # Decoders widen subsampled colour; the attribute must say so.
         photometric = str(described["photometric_interpretation"])

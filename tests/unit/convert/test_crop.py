@@ -77,7 +77,12 @@ def test_cropped_series_loads_in_simpleitk_with_its_geometry(tmp_path: Path, kin
     row, column, step = orientation(kind)
     first = pydicom.dcmread(names[0])
     z = 3 if np.dot(np.array(first.ImagePositionPatient, float) - mark_place(kind), step) < 0 else 7
-    origin = mark_place(kind) + step * (z - MARK[0]) + row * SPACING[1] * (20 - MARK[2]) + column * SPACING[0] * (10 - MARK[1])
+    origin = (
+        mark_place(kind)
+        + step * (z - MARK[0])
+        + row * SPACING[1] * (20 - MARK[2])
+        + column * SPACING[0] * (10 - MARK[1])
+    )
     assert image.GetSize() == (20, 20, 5)
     assert np.abs(np.array(image.GetOrigin()) - origin).max() < 1e-3
     assert np.allclose(image.GetSpacing()[:2], (SPACING[1], SPACING[0]), atol=1e-6)

@@ -133,6 +133,8 @@ def test_samples_with_bits_above_bits_stored_are_left_alone(tmp_path: Path) -> N
         assert (outcome.action, "bits above" in outcome.reason) == ("unproven", True)
         assert (tmp_path / key / "a.dcm").read_bytes() == source.read_bytes()
     assert run(tmp_path, "rle").files[0].action == "transcoded"
+    transcode(tmp_path / "rle", tmp_path / "back", to="explicit", threads=1)
+    assert pydicom.dcmread(tmp_path / "back" / "a.dcm").PixelData[: pixels.nbytes] == pixels.tobytes()
 
 
 def test_sign_extension_is_no_stray_bit() -> None:

@@ -46,9 +46,7 @@ class Sample:
         return Sample(self.places[chosen], self.first[chosen], self.second[chosen], self.layout)
 
 
-def draw_sample(
-    planes: list[tuple[int, int, int]], layout: Layout, level: Level, most: int | None = None
-) -> Sample:
+def draw_sample(planes: list[tuple[int, int, int]], layout: Layout, level: Level, most: int | None = None) -> Sample:
     """Draw voxels evenly, with a fixed jitter, from (plane, first reference, second reference) triples."""
     area = layout.rows * layout.columns
     total = area * len(planes)
@@ -119,9 +117,9 @@ def fit_stage(
         return _quantise(common[None])
     trace = np.trace(squares, axis1=1, axis2=2) / width
     ridges = trace * 2e-4 + 1e-3 + 4 * trace / np.maximum(sizes, 1)
-    found = np.linalg.solve(
-        squares + ridges[:, None, None] * unit, (products + ridges[:, None] * common)[:, :, None]
-    )[:, :, 0]
+    found = np.linalg.solve(squares + ridges[:, None, None] * unit, (products + ridges[:, None] * common)[:, :, None])[
+        :, :, 0
+    ]
     found[sizes == 0] = common
     return _quantise(found)
 

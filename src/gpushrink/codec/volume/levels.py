@@ -134,7 +134,13 @@ _DEFAULT = Level(
 
 LEVELS: Final[dict[str, Level]] = {
     "fast": replace(
-        _DEFAULT, tap_set=0, spatial_classes=3, temporal_classes=3, energy_levels=12, fit_share=0.005, fit_least=10_000,
+        _DEFAULT,
+        tap_set=0,
+        spatial_classes=3,
+        temporal_classes=3,
+        energy_levels=12,
+        fit_share=0.005,
+        fit_least=10_000,
         fit_most=40_000,
     ),  # fmt: skip
     "default": _DEFAULT,

@@ -128,7 +128,9 @@ def _keep_flat(samples, begin, count, flat, total):  # type: ignore[no-untyped-d
 
 
 @_inlined
-def _contexts(samples, residuals, at, count, total, flat, fixed, refs, energy, steps, weights, levels, coarse, work, out):  # type: ignore[no-untyped-def]  # noqa: E501
+def _contexts(
+    samples, residuals, at, count, total, flat, fixed, refs, energy, steps, weights, levels, coarse, work, out
+):  # type: ignore[no-untyped-def]  # noqa: E501
     sums = work[0]
     level = work[1]
     for i in range(count):
@@ -163,7 +165,25 @@ def _contexts(samples, residuals, at, count, total, flat, fixed, refs, energy, s
 
 
 @_compiled
-def _predict_plane(samples, residuals, at, rows, columns, pitch, index, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, span):  # type: ignore[no-untyped-def]  # noqa: E501
+def _predict_plane(
+    samples,
+    residuals,
+    at,
+    rows,
+    columns,
+    pitch,
+    index,
+    stage_size,
+    coefficients,
+    offsets,
+    stages,
+    fixed,
+    spatial,
+    temporal,
+    directions,
+    refs,
+    span,
+):  # type: ignore[no-untyped-def]  # noqa: E501
     work = np.empty((3, columns), np.int32)
     classes = np.empty(columns, np.int32)
     total = np.empty(columns, np.int32)
@@ -184,7 +204,26 @@ def _predict_plane(samples, residuals, at, rows, columns, pitch, index, stage_si
 
 
 @_compiled
-def _count_contexts(samples, residuals, at, rows, columns, pitch, last, fixed, spatial, temporal, directions, refs, energy, steps, weights, levels, coarse, contexts):  # type: ignore[no-untyped-def]  # noqa: E501
+def _count_contexts(
+    samples,
+    residuals,
+    at,
+    rows,
+    columns,
+    pitch,
+    last,
+    fixed,
+    spatial,
+    temporal,
+    directions,
+    refs,
+    energy,
+    steps,
+    weights,
+    levels,
+    coarse,
+    contexts,
+):  # type: ignore[no-untyped-def]  # noqa: E501
     work = np.empty((3, columns), np.int32)
     total = np.empty(columns, np.int32)
     found = np.empty(columns, np.int32)
@@ -200,11 +239,25 @@ def _count_contexts(samples, residuals, at, rows, columns, pitch, last, fixed, s
         v = samples[here : here + columns]
         e = residuals[last + here : last + here + columns]
         for i in range(columns):
-            flat[i] = np.uint8(
-                (w[i] == n[i]) & (w[i] == nw[i]) & (w[i] == ne[i]) & (w[i] == ww[i]) & (w[i] == nn[i])
-            )
+            flat[i] = np.uint8((w[i] == n[i]) & (w[i] == nw[i]) & (w[i] == ne[i]) & (w[i] == ww[i]) & (w[i] == nn[i]))
             total[i] = np.int32((np.int32(v[i]) - np.int32(e[i])) & 0xFFFF)
-        _contexts(samples, residuals, here, columns, total, flat, fixed, refs, energy, steps, weights, levels, coarse, work, found)  # noqa: E501
+        _contexts(
+            samples,
+            residuals,
+            here,
+            columns,
+            total,
+            flat,
+            fixed,
+            refs,
+            energy,
+            steps,
+            weights,
+            levels,
+            coarse,
+            work,
+            found,
+        )  # noqa: E501
         row = contexts[y]
         for i in range(columns):
             row[i] = np.uint8(found[i])
@@ -246,7 +299,31 @@ def _extend(array, here, top, count, line, rows, columns, c, r):  # type: ignore
 
 
 @_compiled
-def _decode_plane(samples, residuals, at, rows, columns, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, energy, steps, weights, levels, coarse, span, values, cursors, ends):  # type: ignore[no-untyped-def]  # noqa: E501
+def _decode_plane(
+    samples,
+    residuals,
+    at,
+    rows,
+    columns,
+    stage_size,
+    coefficients,
+    offsets,
+    stages,
+    fixed,
+    spatial,
+    temporal,
+    directions,
+    refs,
+    energy,
+    steps,
+    weights,
+    levels,
+    coarse,
+    span,
+    values,
+    cursors,
+    ends,
+):  # type: ignore[no-untyped-def]  # noqa: E501
     work = np.empty((3, rows), np.int32)
     classes = np.empty(rows, np.int32)
     totals = np.empty((len(stages), rows), np.int32)
@@ -265,7 +342,23 @@ def _decode_plane(samples, residuals, at, rows, columns, stage_size, coefficient
             _predict(samples, residuals, here, count, stages[k], classes, coefficients, offsets, span, totals[k])
         total = totals[last]
         _keep_flat(samples, here - c, count, flat, total)
-        _contexts(samples, residuals, here, count, total, flat, fixed, refs, energy, steps, weights, levels, coarse, work, found)  # noqa: E501
+        _contexts(
+            samples,
+            residuals,
+            here,
+            count,
+            total,
+            flat,
+            fixed,
+            refs,
+            energy,
+            steps,
+            weights,
+            levels,
+            coarse,
+            work,
+            found,
+        )  # noqa: E501
         out = samples[here : here + count]
         for i in range(count):
             context = np.uint64(found[i])

@@ -138,9 +138,7 @@ def _fit_model(
             classed = stage > 0 or model.stage_count == 1
             chosen = classes[kind] if classed else np.zeros(len(sample.places), np.int64)
             count = part.count_classes(taps.directions) if classed else 1
-            part.coefficients.append(
-                fit.fit_stage(sample, flat, echoes, stage_size, taps, stage, chosen, count)
-            )
+            part.coefficients.append(fit.fit_stage(sample, flat, echoes, stage_size, taps, stage, chosen, count))
         for z, pair in enumerate(resolved):
             bound = _bind(model, layout, z, pair, stage_size)
             at = z * layout.size + layout.origin
@@ -182,7 +180,14 @@ def _measure_activity(
     def near(role: int, row: int, column: int) -> NDArray[np.int32]:
         return flat[sample.offsets((role, row, column))].astype(np.int32)
 
-    w, ww, n, nn, nw, ne = near(0, 0, -1), near(0, 0, -2), near(0, -1, 0), near(0, -2, 0), near(0, -1, -1), near(0, -1, 1)
+    w, ww, n, nn, nw, ne = (
+        near(0, 0, -1),
+        near(0, 0, -2),
+        near(0, -1, 0),
+        near(0, -2, 0),
+        near(0, -1, -1),
+        near(0, -1, 1),
+    )
     across, along = abs(w - nw) + abs(n - nn), abs(n - nw) + abs(n - ne)
     spatial = across + along + abs(w - ww)
     temporal = np.zeros_like(spatial)
@@ -359,4 +364,3 @@ def _read_side(
     if model.context_count != contexts:
         raise CorruptError("a volume slab disagrees on its number of contexts; the archive is damaged")
     return model, changes.reshape(contexts, depth).cumsum(axis=1).T
-
