@@ -21,6 +21,7 @@ from gpushrink.convert.endian import to_little_endian
 from gpushrink.convert.frames import Frame, PixelLayout, native_bytes, native_frames, read_layout, stray_bits
 from gpushrink.convert.prove import compare_data_sets, compare_frames
 from gpushrink.convert.report import KeepSourceError
+from gpushrink.convert.structure import check_whole
 from gpushrink.convert.syntaxes import LOSSLESS, NATIVE, Target, refusal
 
 __all__ = [
@@ -93,6 +94,7 @@ def rewrite(data: bytes, target: Target, *, recompress: bool = False, encoder: E
     source = parse(data)
     uid = str(source.file_meta.TransferSyntaxUID)
     _admit(source, uid, target, recompress)
+    check_whole(data, uid)
     if _PIXEL_DATA not in source:
         return _rewrite_without_frames(data, source, target)
     layout = read_layout(source)

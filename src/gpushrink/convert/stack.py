@@ -15,6 +15,7 @@ from gpushrink.convert.frames import Frame, PixelLayout, native_frames, read_lay
 from gpushrink.convert.geometry import Plane, order_along_normal
 from gpushrink.convert.image import compressed_icon, parse
 from gpushrink.convert.report import KeepSourceError
+from gpushrink.convert.structure import check_whole
 from gpushrink.convert.syntaxes import LOSSLESS, NATIVE
 from gpushrink.errors import InputError, UsageError
 
@@ -177,8 +178,10 @@ def decoded(image: SourceImage) -> tuple[Any, Iterator[Frame]]:
         The pixels are truncated or cannot be decoded.
     """
     try:
-        ds = parse(image.path.read_bytes())
+        data = image.path.read_bytes()
+        ds = parse(data)
         uid = str(ds.file_meta.TransferSyntaxUID)
+        check_whole(data, uid)
         layout = read_layout(ds)
         if uid not in NATIVE and compressed_icon(ds):
             raise KeepSourceError("an image in a sequence is compressed too, which an uncompressed file may not have")

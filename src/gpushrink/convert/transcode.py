@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -132,7 +133,13 @@ def _run(jobs: list[_Job], workers: int) -> Iterator[FileOutcome]:
 
 
 def _convert(job: _Job) -> FileOutcome:
-    """Convert one file, or copy it and say why."""
+    """Convert one file, or copy it and say why; pydicom's remarks on odd values are not for this run's user."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _convert_or_copy(job)
+
+
+def _convert_or_copy(job: _Job) -> FileOutcome:
     try:
         data = job.source.read_bytes()
     except OSError as error:

@@ -15,6 +15,7 @@ from gpushrink.convert import transcode
 from gpushrink.convert.encapsulate import check_offsets, encapsulate_frames
 from gpushrink.convert.frames import native_frames, read_layout, stray_bits
 from gpushrink.convert.report import KeepSourceError, TranscodeReport
+from gpushrink.convert.structure import check_whole
 from gpushrink.convert.syntaxes import TARGETS
 from gpushrink.errors import DestinationError, InputError, UsageError
 
@@ -267,3 +268,25 @@ def test_one_bit_frames_that_share_bytes_are_cut_at_the_bit() -> None:
     data = np.packbits(bits, axis=None, bitorder="little").tobytes()
     frames = list(native_frames(data, read_layout(ds)))
     assert np.array_equal(np.stack(frames), bits)
+
+
+@pytest.mark.parametrize("cut", [1, 50, 400])
+def test_file_cut_off_within_an_element_is_copied_as_it_is(tmp_path: Path, cut: int) -> None:
+    """A parser that forgives a missing end would mend the file in silence; the file's own lengths decide."""
+    source = save(base_image(IMAGES["u12"][0], bits_stored=12), tmp_path / "in" / "a.dcm")
+    source.write_bytes(source.read_bytes()[:-cut])
+    for key in ("jpegls", "implicit"):
+        assert run(tmp_path, key).files[0].action == "unproven"
+        assert (tmp_path / key / "a.dcm").read_bytes() == source.read_bytes()
+
+
+def test_sequence_cut_off_at_the_end_is_truncated() -> None:
+    """An undefined-length sequence without its delimiter is named as such, whatever the parser made of it."""
+    body = struct.pack("<HH2sHL", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
+        "<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF
+    )
+    head = b"\0" * 128 + b"DICM" + struct.pack("<HH2sHL", 2, 0, b"UL", 4, 0)
+    with pytest.raises(KeepSourceError):
+        check_whole(head + body, "1.2.840.10008.1.2.1")
+    whole = body + struct.pack("<HHLHHL", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+    check_whole(head + whole, "1.2.840.10008.1.2.1")
