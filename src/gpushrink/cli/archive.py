@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
 def pack(
     sources: list[Path] = typer.Argument(..., metavar="SOURCE...", help="Folders and files, of any kind."),
     output: str = typer.Option(..., "-o", "--output", metavar="ARCHIVE", help="The archive; - is standard output."),
+    level: str = typer.Option("default", "--level", help="fast, default or max: time against size; all lossless."),
     verify: bool = typer.Option(True, help="Decode what was written and compare it with the sources' hashes."),
     force: bool = typer.Option(False, "--force", help="Replace the archive if it exists."),
     threads: int | None = _THREADS,
@@ -50,7 +51,7 @@ def pack(
 
     if as_json and output == "-":
         raise UsageError("standard output cannot take both the archive and the report; leave --json out")
-    report = api.pack(sources, output, verify=verify, force=force, threads=threads, progress=progress_bar)
+    report = api.pack(sources, output, level=level, verify=verify, force=force, threads=threads, progress=progress_bar)
     for path, reason in report.skipped:
         say(f"note: {shown(path)}: {reason}")
     if as_json:

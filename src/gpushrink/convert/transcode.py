@@ -22,6 +22,9 @@ from gpushrink.errors import InputError, UsageError
 
 __all__ = ["transcode"]
 
+_WORTH_A_PROCESS_BYTES = 16_000_000
+"""A process takes about a second to start and import; the slower codecs do some 10 MB/s."""
+
 Progress = Callable[[int, int, FileOutcome], None]
 
 
@@ -56,7 +59,7 @@ def transcode(
     to
         A key of `syntaxes.TARGETS`, or ``"smallest"``: the best of `allowed` for each series.
     threads
-        Worker processes; None takes one for each core, 1 works in this process. As with every use
+        Worker processes; None takes as many cores as the size is worth, 1 works in this process. As with every use
         of processes, a script that calls this keeps its own start behind ``if __name__ == "__main__"``.
     force
         Write into a folder that is not empty, over files of the same names.
@@ -90,7 +93,7 @@ def transcode(
             encoder_for(target)
     listed = list_files(source)
     prepare_destination(source, dest, force=force)
-    workers = max(1, min(threads or os.cpu_count() or 1, len(listed)))
+    workers = max(1, min(threads or _worthwhile(listed), len(listed)))
 
     choices: tuple[SeriesChoice, ...] = ()
     chosen: dict[Path, str] = {}
@@ -115,6 +118,12 @@ def transcode(
         files=tuple(sorted(outcomes, key=lambda o: o.path)),
         choices=choices,
     )
+
+
+def _worthwhile(listed: list[tuple[Path, str]]) -> int:
+    """Count the processes that pay for their start: all cores, but not for a few files that one does in a second."""
+    size_bytes = sum(path.stat().st_size for path, _ in listed)
+    return min(os.cpu_count() or 1, 1 + size_bytes // _WORTH_A_PROCESS_BYTES)
 
 
 def _run(jobs: list[_Job], workers: int) -> Iterator[FileOutcome]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from gpushrink.archive.reader import Catalogue, read_catalogue
+from gpushrink.codec.slab import LEVELS
 from gpushrink.errors import UnsafePathError, UsageError, VerifyError
 from gpushrink.pipeline.describing import ArchiveInfo, describe_catalogue
 from gpushrink.pipeline.files import NewFile, StandardOutput, default_threads, open_archive
@@ -25,6 +26,7 @@ def pack(
     sources: PathLike | Sequence[PathLike],
     archive: PathLike,
     *,
+    level: str = "default",
     verify: bool = True,
     force: bool = False,
     threads: int | None = None,
@@ -38,6 +40,8 @@ def pack(
         One folder, whose content the archive then holds, or several files and folders, each under its own name.
     archive
         Where to write; ``"-"`` is standard output. The name appears only once the archive is whole, proven and on disk.
+    level
+        "fast", "default" or "max": how much time to spend on size. All are lossless.
     verify
         Decode what was written and compare it with the hashes of the sources.
     force
@@ -56,12 +60,14 @@ def pack(
     """
     paths = [Path(sources)] if isinstance(sources, (str, os.PathLike)) else [Path(source) for source in sources]
     count = _checked_threads(threads)
+    if level not in LEVELS:
+        raise UsageError(f"level {level!r} is none of {', '.join(LEVELS)}")
     if os.fspath(archive) == "-":
-        return _pack_to_pipe(paths, verify=verify, threads=count, progress=progress)
+        return _pack_to_pipe(paths, level=level, verify=verify, threads=count, progress=progress)
     target = Path(archive)
     _refuse_archive_inside(paths, target)
     with NewFile(target, force=force) as output:
-        report = pack_to_sink(paths, output, threads=count, progress=progress)
+        report = pack_to_sink(paths, output, level=level, threads=count, progress=progress)
         if verify:
             began = time.perf_counter()
             _insist(verify_archive(output.reopen(), threads=count, progress=progress), report)
@@ -149,15 +155,17 @@ def describe_archive(archive: PathLike) -> ArchiveInfo:
     return describe_catalogue(catalogue(archive))
 
 
-def _pack_to_pipe(paths: Sequence[Path], *, verify: bool, threads: int, progress: ProgressFactory) -> PackReport:
+def _pack_to_pipe(
+    paths: Sequence[Path], *, level: str, verify: bool, threads: int, progress: ProgressFactory
+) -> PackReport:
     output = StandardOutput()
     if not verify:
-        report = pack_to_sink(paths, output, threads=threads, progress=progress)
+        report = pack_to_sink(paths, output, level=level, threads=threads, progress=progress)
         output.flush()
         return report
     tee = ProvingTee(output, threads=threads)
     try:
-        report = pack_to_sink(paths, tee, threads=threads, progress=progress)
+        report = pack_to_sink(paths, tee, level=level, threads=threads, progress=progress)
     except BaseException:
         tee.abandon()
         raise
@@ -183,6 +191,8 @@ def _refuse_archive_inside(sources: Sequence[Path], archive: Path) -> None:
     place = archive.resolve().parent
     for source in sources:
         root = source.resolve()
+        if archive.resolve() == root or (archive.exists() and root.exists() and archive.samefile(root)):
+            raise UsageError(f"the archive {str(archive)!r} is itself the source; write it elsewhere")
         if source.is_dir() and (place == root or root in place.parents):
             raise UsageError(
                 f"the archive {str(archive)!r} would lie inside the source {str(source)!r}; write it elsewhere"

@@ -13,15 +13,17 @@ from pathlib import Path
 from gpushrink.archive import blocks
 from gpushrink.archive.writer import ArchiveWriter, ByteSink
 from gpushrink.codec import bytestream
-from gpushrink.codec.slab import encode_slab
+from gpushrink.codec.slab import encode_slab, name_engine
 from gpushrink.dicom.scan import Scan, scan_files
 from gpushrink.dicom.source import hash_file, read_ranges
 from gpushrink.dicom.walk import Found, Walk, walk_sources
 from gpushrink.model import BlockCodec, EntryKind, Role, SlabShape
-from gpushrink.pipeline.plan import BytesJob, HashJob, Job, SlabJob, plan_jobs
+from gpushrink.pipeline.plan import BatchJob, BytesJob, HashJob, Job, SlabJob, plan_jobs
 from gpushrink.pipeline.progress import ProgressFactory, silent
 
 __all__ = ["PackReport", "RoleSizes", "pack_to_sink"]
+
+_BLOCK_COST = 32  # a block's header and its share of the index, in bytes
 
 
 @dataclass(slots=True)
@@ -112,7 +114,7 @@ class _Coded:
 
 
 def pack_to_sink(
-    sources: Sequence[Path], sink: ByteSink, *, threads: int, progress: ProgressFactory = silent
+    sources: Sequence[Path], sink: ByteSink, *, level: str, threads: int, progress: ProgressFactory = silent
 ) -> PackReport:
     """Write the archive of the sources to a sink, front to back.
 
@@ -125,12 +127,12 @@ def pack_to_sink(
     walk = walk_sources(sources)
     scan = scan_files(walk.found)
     report = _first_lines(walk, scan)
-    report.threads = threads
+    report.threads, report.level, report.engine = threads, level, name_engine("auto")
     writer = ArchiveWriter(sink)
     with progress(report.source_bytes, 0) as bar, ThreadPoolExecutor(threads) as pool:
         writer.begin([item.entry for item in walk.found])
         done = 0
-        for coded in _in_order(pool, plan_jobs(walk.found, scan), walk.found, ahead=2 * threads):
+        for coded in _in_order(pool, plan_jobs(walk.found, scan), walk.found, level, ahead=2 * threads):
             if coded.hashes:
                 writer.hashes(coded.hashes)
                 continue
@@ -164,35 +166,49 @@ def _first_lines(walk: Walk, scan: Scan) -> PackReport:
     )
 
 
-def _in_order(pool: ThreadPoolExecutor, jobs: Iterator[Job], found: Sequence[Found], *, ahead: int) -> Iterator[_Coded]:
+def _in_order(
+    pool: ThreadPoolExecutor, jobs: Iterator[Job], found: Sequence[Found], level: str, *, ahead: int
+) -> Iterator[_Coded]:
     """Run jobs in parallel and yield their results in order, at most `ahead` of them waiting."""
-    window: deque[Future[_Coded]] = deque()
+    window: deque[Future[list[_Coded]]] = deque()
     try:
         for job in jobs:
-            window.append(pool.submit(_run, job, found))
+            window.append(pool.submit(_run, job, found, level))
             if len(window) > ahead:
-                yield window.popleft().result()
+                yield from window.popleft().result()
         while window:
-            yield window.popleft().result()
+            yield from window.popleft().result()
     finally:
         for future in window:
             future.cancel()
 
 
-def _run(job: Job, found: Sequence[Found]) -> _Coded:
+def _run(job: Job, found: Sequence[Found], level: str) -> list[_Coded]:
     if isinstance(job, HashJob):
-        return _Coded(hashes=tuple((ids, hash_file(found[ids[0]])) for ids in job.groups))
-    ids = tuple(sorted({target.file_id for target in job.targets}))
+        return [_Coded(hashes=tuple((ids, hash_file(found[ids[0]])) for ids in job.groups))]
+    if isinstance(job, BatchJob):
+        return _run_batch(job, found, level)
     if isinstance(job, SlabJob):
         volume, role = job.volume, Role.PIXELS
         frames = [read_ranges(found[f.file_id], [(f.offset, volume.frame_bytes)])[0] for f in job.frames]
         data = b"".join(frames)
-        codec, coded = encode_slab(data, SlabShape(len(frames), volume.rows, volume.columns), volume.sample)
+        shape = SlabShape(len(frames), volume.rows, volume.columns)
+        codec, coded = encode_slab(data, shape, volume.sample, level=level)
     else:
         role = job.role
         data = _gather(job, found)
-        codec, coded = _encode_bytes(role, data)
-    return _Coded(blocks.pack_data(len(data), job.targets, coded), codec, role, len(data), ids)
+        codec, coded = _encode_bytes(role, data, level)
+    ids = tuple(sorted({target.file_id for target in job.targets}))
+    return [_Coded(blocks.pack_data(len(data), job.targets, coded), codec, role, len(data), ids)]
+
+
+def _run_batch(job: BatchJob, found: Sequence[Found], level: str) -> list[_Coded]:
+    """Code jobs apart and all together, and keep what is smaller."""
+    apart = [coded for one in job.jobs for coded in _run(one, found, level)]
+    if level == "fast":
+        return apart
+    solid = _run(job.solid, found, level)
+    return min(apart, solid, key=lambda some: sum(len(one.payload) + _BLOCK_COST for one in some))
 
 
 def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
@@ -208,13 +224,18 @@ def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
     return b"".join(parts)
 
 
-def _encode_bytes(role: Role, data: bytes) -> tuple[BlockCodec, bytes]:
+def _encode_bytes(role: Role, data: bytes, level: str) -> tuple[BlockCodec, bytes]:
     """Code bytes that are no samples, with an effort that fits what they are."""
-    if role == Role.HEADER and len(data) > bytestream.LZMA_LIMIT:
-        coded = bytestream.zstd_compress(data, level=12, long=True)
-        return (BlockCodec.ZSTD, coded) if len(coded) < len(data) else (BlockCodec.STORED, data)
-    kind, coded = bytestream.squeeze(data, effort=2 if len(data) <= bytestream.LZMA_LIMIT else 1)
+    effort = 0 if level == "fast" and role != Role.HEADER else 2
+    if role == Role.ENCAPSULATED and effort and not _gives_way(data):
+        effort = 0
+    kind, coded = bytestream.squeeze(data, effort=effort)
     return BlockCodec(kind), coded
+
+
+def _gives_way(data: bytes) -> bool:
+    """Tell whether compressed pixel data still holds enough redundancy to spend LZMA's time on."""
+    return len(bytestream.zstd_compress(data, level=3)) < 0.98 * len(data)
 
 
 def _text(path: bytes) -> str:

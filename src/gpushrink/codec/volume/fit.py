@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from gpushrink.codec.volume.geometry import Layout
 from gpushrink.codec.volume.levels import Level, Tap, TapSet
-from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, WEIGHT_BITS, PlaneModel
+from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, WEIGHT_BITS
+from gpushrink.codec.volume.products import multiply_long
 
 __all__ = ["Sample", "draw_sample", "fit_levels", "fit_stage", "fit_thresholds", "fit_weights"]
 
 _CHUNK = 16_384
 _MOST_COEFFICIENT = 1 << 15
 _MOST_WEIGHT = 1 << 12
-_MOST_WEIGHED = 40_000
+_MOST_WEIGHED = 20_000
 
 
 @dataclass
@@ -81,6 +82,7 @@ def _gather(
 def fit_stage(
     sample: Sample, samples: NDArray[np.uint16], residuals: NDArray[np.int16], stage_size: int, taps: TapSet,
     stage: int, classes: NDArray[np.int64], class_count: int,
+    grain: int,
 ) -> NDArray[np.int32]:  # fmt: skip
     """Fit one stage's coefficients by least squares, one set a class, each drawn towards the common one.
 
@@ -103,9 +105,10 @@ def fit_stage(
         for begin in range(int(bounds[one]), int(bounds[one + 1]), _CHUNK):
             chosen = order[begin : min(begin + _CHUNK, int(bounds[one + 1]))]
             columns, target = _gather(sample.part(chosen), samples, residuals, stage_size, plain, feedback)
-            columns *= weights[chosen]
-            squares[one] += columns @ columns.T
-            products[one] += columns @ (target * weights[chosen])
+            weighed = np.vstack([columns, target]) * np.square(weights[chosen])
+            found = multiply_long(columns, weighed)
+            squares[one] += found[:, :-1]
+            products[one] += found[:, -1]
     if width == 0:
         return np.zeros((class_count, 0), np.int32)
     sizes = np.diff(bounds)
@@ -114,19 +117,20 @@ def fit_stage(
     ridge = np.trace(whole) / width * 1e-5 + 1e-3
     common = np.linalg.solve(whole + ridge * unit, products.sum(axis=0))
     if class_count == 1:
-        return _quantise(common[None])
+        return _quantise(common[None], grain)
     trace = np.trace(squares, axis1=1, axis2=2) / width
     ridges = trace * 2e-4 + 1e-3 + 4 * trace / np.maximum(sizes, 1)
     found = np.linalg.solve(squares + ridges[:, None, None] * unit, (products + ridges[:, None] * common)[:, :, None])[
         :, :, 0
     ]
     found[sizes == 0] = common
-    return _quantise(found)
+    return _quantise(found, grain)
 
 
-def _quantise(found: NDArray[np.float64]) -> NDArray[np.int32]:
-    scaled = np.rint(np.nan_to_num(found) * (1 << COEFFICIENT_BITS))
-    return np.clip(scaled, -_MOST_COEFFICIENT, _MOST_COEFFICIENT).astype(np.int32)
+def _quantise(found: NDArray[np.float64], grain: int) -> NDArray[np.int32]:
+    scaled = np.rint(np.nan_to_num(found) * (1 << (COEFFICIENT_BITS - grain))) * (1 << grain)
+    stored: NDArray[np.int32] = np.clip(scaled, -_MOST_COEFFICIENT, _MOST_COEFFICIENT).astype(np.int32)
+    return stored
 
 
 def fit_thresholds(values: NDArray[Any], parts: int) -> NDArray[np.int32]:
@@ -136,7 +140,8 @@ def fit_thresholds(values: NDArray[Any], parts: int) -> NDArray[np.int32]:
     ordered = np.sort(values)
     places = np.arange(1, parts) * len(ordered) // parts
     cuts = np.unique(ordered[places])
-    return cuts[cuts > ordered[0]].astype(np.int32)
+    found: NDArray[np.int32] = cuts[cuts > ordered[0]].astype(np.int32)
+    return found
 
 
 def _energy_columns(
@@ -166,9 +171,9 @@ def fit_weights(
     weights = np.full(len(columns), 1 / max(len(columns), 1))
     wide = columns.astype(np.float64)
     for _ in range(2):
-        scale = 1 / (weights @ wide + 1.0)
-        scaled = wide * scale
-        squares, products = scaled @ scaled.T, scaled @ (target * scale)
+        scale = 1 / ((weights[:, None] * wide).sum(axis=0) + 1.0)
+        both = multiply_long(wide, np.vstack([wide, target]) * np.square(scale))
+        squares, products = both[:, :-1], both[:, -1]
         for _ in range(400):
             weights = np.minimum(weights * np.maximum(products, 1e-9) / (squares @ weights + 1e-9), 8.0)
     stored = np.clip(np.rint(weights * (1 << WEIGHT_BITS)), 0, _MOST_WEIGHT).astype(np.int32)
@@ -178,8 +183,3 @@ def fit_weights(
 def fit_levels(energies: NDArray[np.int32], count: int) -> NDArray[np.int32]:
     """Return the energies at which contexts part."""
     return fit_thresholds(energies, count)
-
-
-def empty_model() -> PlaneModel:
-    """Return a plane model without thresholds."""
-    return PlaneModel(np.zeros(0, np.int32), np.zeros(0, np.int32))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import struct
+from itertools import pairwise
 from types import ModuleType
 from typing import Any, Final, Literal
 
@@ -19,7 +20,7 @@ from gpushrink.codec.volume import reference as reference_engine
 from gpushrink.codec.volume.geometry import TOP, Layout, References, fill_edges, resolve_references
 from gpushrink.codec.volume.levels import LEVELS, Level
 from gpushrink.codec.volume.parameters import Model, PlaneModel
-from gpushrink.errors import CorruptError
+from gpushrink.errors import CorruptError, NewerVersionError
 
 __all__ = ["CHAIN", "decode_slab", "encode_slab", "name_engine"]
 
@@ -30,6 +31,10 @@ EngineName = Literal["auto", "numpy", "numba"]
 _HEADER: Final = struct.Struct("<BIIIII")
 _VERSION: Final = 1
 _MOST_AREA: Final = 1 << 28
+# A context's frequencies cost tens of bytes: small slabs do with fewer of them.
+_SAMPLES_PER_LEVEL: Final = 40_000
+# Below this many samples coefficients are stored one bit more coarsely.
+_SMALL_SLAB: Final = 1 << 20
 # Each plane refers to the one before and the one before that.
 CHAIN: Final[References] = ((1, 2),)
 
@@ -106,10 +111,18 @@ def encode_slab(
     resolved = [resolve_references(z, pattern) for z in range(depth)]
     for z, pair in enumerate(resolved):
         fill_edges(planes, z, start if pair is None else planes[pair[0], TOP])
-    model = Model(steer.tap_set, least, most - least, start, pattern, np.zeros(0, np.int32), 3, {})
-    residuals = np.zeros((model.stage_count, *planes.shape), np.int16)
-    _fit_model(model, steer, kernels, planes, residuals, resolved, layout)
-    return _write(model, kernels, planes, residuals, resolved, layout, engine)
+    best: bytes | None = None
+    for way in (steer, *steer.rivals):
+        grain = way.grain + int(planes.size < _SMALL_SLAB)
+        model = Model(way.tap_set, least, most - least, start, pattern, np.zeros(0, np.int32), 3, grain, {})
+        residuals = np.zeros((model.stage_count, *planes.shape), np.int16)
+        _fit_model(model, way, kernels, planes, residuals, resolved, layout)
+        found = _write(model, kernels, planes, residuals, resolved, layout, engine)
+        del residuals  # before the next way needs as much again
+        if best is None or len(found) < len(best):
+            best = found
+    assert best is not None
+    return best
 
 
 def _bind(model: Model, layout: Layout, z: int, pair: tuple[int, int] | None, stage_size: int) -> Any:
@@ -138,7 +151,9 @@ def _fit_model(
             classed = stage > 0 or model.stage_count == 1
             chosen = classes[kind] if classed else np.zeros(len(sample.places), np.int64)
             count = part.count_classes(taps.directions) if classed else 1
-            part.coefficients.append(fit.fit_stage(sample, flat, echoes, stage_size, taps, stage, chosen, count))
+            part.coefficients.append(
+                fit.fit_stage(sample, flat, echoes, stage_size, taps, stage, chosen, count, model.grain)
+            )
         for z, pair in enumerate(resolved):
             bound = _bind(model, layout, z, pair, stage_size)
             at = z * layout.size + layout.origin
@@ -152,7 +167,7 @@ def _fit_model(
         # Kinds count by their shares of the slab: of many equal planes, one first plane is few voxels.
         share = sum((pair is not None) == kind for pair in resolved) / len(resolved)
         energies.append(found[:: max(1, round(1 / share))])
-    level_count = min(steer.energy_levels, max(4, planes.size // 3000))
+    level_count = min(steer.energy_levels, max(6, planes.size // _SAMPLES_PER_LEVEL))
     model.levels = fit.fit_levels(np.concatenate(energies), level_count)
 
 
@@ -166,7 +181,7 @@ def _fit_classes(
     across = steer.temporal_classes if kind else 1
     along = steer.spatial_classes
     feed = max(1, steer.samples_per_class)
-    while along * across * directions * feed > total * 8 and along * across > 1:
+    while along * across * directions * feed > total and along * across > 1:
         if across >= along and across > 1:
             across -= 1
         else:
@@ -217,14 +232,13 @@ def _write(
     flat, echoes, stage_size = planes.ravel(), residuals.reshape(-1), planes.size
     depth, contexts_in_all = len(resolved), model.context_count
     contexts = np.empty((depth, layout.rows, layout.columns), np.uint8)
-    counts = np.empty((depth, contexts_in_all), np.int64)
+    counts = np.zeros((depth, contexts_in_all), np.int64)
     for z, pair in enumerate(resolved):
         bound = _bind(model, layout, z, pair, stage_size)
         at = z * layout.size + layout.origin
         kernels.count_contexts(
-            flat, echoes, at, layout, stage_size, bound, model.levels, model.coarse, contexts[z]
-        )  # fmt: skip
-        counts[z] = np.bincount(contexts[z].ravel(), minlength=contexts_in_all)
+            flat, echoes, at, layout, stage_size, bound, model.levels, model.coarse, contexts[z], counts[z]
+        )
     lengths = counts.sum(axis=0)
     cursors = np.cumsum(lengths) - lengths
     values = np.empty(contexts.size, np.uint16)
@@ -239,7 +253,7 @@ def _write(
     side_lengths = [len(head), len(coefficients), len(changes)]
     # The number of contexts, less one, leads: the counts' length follows from it.
     side_coded = bytes([contexts_in_all - 1]) + encode_segments(side_tokens, side_lengths, engine=engine)
-    main_tokens, main_raw = tokens.split(values)
+    main_tokens, main_raw = kernels.split(values)
     main_coded = encode_segments(main_tokens, lengths, engine=engine)
     header = _HEADER.pack(
         _VERSION, len(head), len(coefficients), len(side_coded), len(side_raw), len(main_coded)
@@ -277,7 +291,7 @@ def decode_slab(
     kernels = _load_engine(engine)
     flipped = shape[1] > shape[2]
     depth, rows, columns = (shape[0], shape[2], shape[1]) if flipped else shape
-    model, counts, values = _read(bytes(payload), depth, rows * columns, engine)
+    model, counts, values = _read(bytes(payload), depth, rows * columns, kernels, engine)
     limits = np.iinfo(kind)
     if model.least < limits.min or model.least + model.span > limits.max:
         raise CorruptError("a volume slab holds values outside its sample type; the archive is damaged")
@@ -325,29 +339,27 @@ def _begin_plane(
 
 
 def _read(
-    payload: bytes, depth: int, area: int, engine: EngineName
+    payload: bytes, depth: int, area: int, kernels: ModuleType, engine: EngineName
 ) -> tuple[Model, NDArray[np.int64], NDArray[np.uint16]]:
     """Read and check all parts of a payload."""
     if len(payload) < _HEADER.size:
         raise CorruptError("a volume slab is shorter than its header; the archive is damaged")
     version, head_count, coefficient_count, *sizes = _HEADER.unpack_from(payload)
     if version != _VERSION:
-        raise CorruptError(f"a volume slab names version {version}; only {_VERSION} is known")
+        raise NewerVersionError(f"a volume slab names version {version}; this gpushrink knows {_VERSION}")
     edges = np.cumsum([_HEADER.size, *sizes]).tolist()
     if edges[-1] > len(payload):
         raise CorruptError("the parts of a volume slab are longer than the slab; the archive is damaged")
     # Bounds that no model exceeds: 64 thresholds each way, four directions, 60 taps, three stages.
     if head_count > 4096 or coefficient_count > 1 << 20:
         raise CorruptError("a volume slab announces too many parameters; the archive is damaged")
-    side_coded, side_raw, main_coded = (payload[a:b] for a, b in zip(edges, edges[1:], strict=False))
+    side_coded, side_raw, main_coded = (payload[a:b] for a, b in pairwise(edges))
     model, counts = _read_side(side_coded, side_raw, head_count, coefficient_count, depth, engine)
     if (counts < 0).any() or (counts.sum(axis=1) != area).any():
         raise CorruptError("the context counts of a volume slab do not add up; the archive is damaged")
     coded = decode_segments(main_coded, counts.sum(axis=0), engine=engine)
-    values = tokens.join(coded, payload[edges[-1] :])
-    if len(values) and int(values.max()) > 0xFFFF:
-        raise CorruptError("a residual of a volume slab has more than 16 bits; the archive is damaged")
-    return model, counts, values.astype(np.uint16)
+    values = kernels.join(coded, payload[edges[-1] :])
+    return model, counts, values
 
 
 def _read_side(
@@ -358,8 +370,8 @@ def _read_side(
     contexts = coded[0] + 1
     lengths = [head_count, coefficient_count, contexts * depth]
     side = tokens.unfold(tokens.join(decode_segments(coded[1:], lengths, engine=engine), raw))
-    edges = np.cumsum([0, *lengths])
-    head, coefficients, changes = (side[a:b] for a, b in zip(edges, edges[1:], strict=False))
+    edges = np.cumsum([0, *lengths]).tolist()
+    head, coefficients, changes = (side[a:b] for a, b in pairwise(edges))
     model = Model.from_numbers(head, coefficients)
     if model.context_count != contexts:
         raise CorruptError("a volume slab disagrees on its number of contexts; the archive is damaged")
