@@ -266,3 +266,52 @@ def test_millimetres_of_a_wrong_form_are_a_usage_error(text: str) -> None:
     """Nothing is guessed from a malformed region."""
     with pytest.raises(UsageError):
         parse_mm(text)
+
+
+def test_pet_slices_are_counted_anew(tmp_path: Path) -> None:
+    """NumberOfSlices is that of the crop, ImageIndex runs from 1 without a gap."""
+
+    def add(ds: Dataset, index: int) -> None:
+        ds.Modality, ds.SeriesType = "PT", ["WHOLE BODY", "IMAGE"]
+        ds.NumberOfSlices, ds.ImageIndex = 9, index + 1
+
+    crop(write_series(tmp_path / "in", "axial", change=add), tmp_path / "out", region=BOX, seed="s")
+    new = [pydicom.dcmread(p) for p in (tmp_path / "out").iterdir()]
+    assert {ds.NumberOfSlices for ds in new} == {5}
+    assert sorted(ds.ImageIndex for ds in new) == [1, 2, 3, 4, 5]
+
+
+def test_dynamic_pet_keeps_all_its_slices_or_is_refused(tmp_path: Path) -> None:
+    """ImageIndex counts slices and times in one number, which a dropped slice would break."""
+    source = write_series(
+        tmp_path / "in", "axial", change=lambda ds, i: setattr(ds, "SeriesType", ["DYNAMIC", "IMAGE"])
+    )
+    with pytest.raises(UsageError, match="dynamic"):
+        crop(source, tmp_path / "out", region=BOX)
+    assert crop(source, tmp_path / "out", region=Box((20, 40), (10, 30))).count("cropped") == 9
+
+
+def test_shutters_and_ultrasound_regions_move_with_the_corner(tmp_path: Path) -> None:
+    """What counts in pixels counts from the new corner; a region outside is gone, a cut one keeps its reference."""
+
+    def add(ds: Dataset, index: int) -> None:
+        ds.ShutterShape, ds.ShutterLeftVerticalEdge, ds.ShutterUpperHorizontalEdge = "RECTANGULAR", 25, 15
+        ds.VerticesOfThePolygonalShutter = [12, 22, 13, 23]  # row, column, row, column
+        regions = []
+        for x0, y0, x1, y1 in ((10, 5, 30, 25), (0, 0, 5, 5)):
+            region = Dataset()
+            region.RegionLocationMinX0, region.RegionLocationMinY0 = x0, y0
+            region.RegionLocationMaxX1, region.RegionLocationMaxY1 = x1, y1
+            region.ReferencePixelX0, region.ReferencePixelY0 = 12, 8
+            regions.append(region)
+        ds.SequenceOfUltrasoundRegions = regions
+
+    crop(write_series(tmp_path / "in", "axial", change=add), tmp_path / "out", region=BOX, seed="s")
+    ds = pydicom.dcmread(next((tmp_path / "out").iterdir()))
+    assert (ds.ShutterLeftVerticalEdge, ds.ShutterUpperHorizontalEdge) == (5, 5)
+    assert list(ds.VerticesOfThePolygonalShutter) == [2, 2, 3, 3]
+    (region,) = ds.SequenceOfUltrasoundRegions
+    assert (region.RegionLocationMinX0, region.RegionLocationMaxX1) == (0, 10)
+    assert (region.RegionLocationMinY0, region.RegionLocationMaxY1) == (0, 15)
+    # The pixel referred to was at (10 + 12, 5 + 8) of the source, and is at (2, 3) of the crop.
+    assert (region.ReferencePixelX0, region.ReferencePixelY0) == (2, 3)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +14,13 @@ import pytest
 from made_dicom import base_image, save
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
-from gpushrink.convert import transcode
+from gpushrink.convert import encoders, image, transcode
 from gpushrink.convert.encapsulate import check_offsets, encapsulate_frames
-from gpushrink.convert.frames import native_frames, read_layout, stray_bits
+from gpushrink.convert.frames import PixelLayout, native_frames, read_layout, stray_bits
 from gpushrink.convert.report import KeepSourceError, TranscodeReport
 from gpushrink.convert.structure import check_whole
 from gpushrink.convert.syntaxes import TARGETS
-from gpushrink.errors import DestinationError, InputError, UsageError
+from gpushrink.errors import DestinationError, InputError, MissingCodecError, UsageError
 
 for _module in ("imagecodecs", "jpeg_ls", "openjpeg", "rle"):
     pytest.importorskip(_module, reason="the extra 'convert' is not installed")
@@ -290,3 +293,39 @@ def test_sequence_cut_off_at_the_end_is_truncated() -> None:
         check_whole(head + body, "1.2.840.10008.1.2.1")
     whole = body + struct.pack("<HHLHHL", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
     check_whole(head + whole, "1.2.840.10008.1.2.1")
+
+
+def test_file_with_an_extended_offset_table_is_read_by_pydicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table that takes over beyond 4 GiB is written and proven like the other; here the limit is set to 0."""
+    monkeypatch.setattr(image, "encapsulate_frames", functools.partial(encapsulate_frames, largest_offset=0))
+    pixels = IMAGES["frames"][0]
+    save(base_image(pixels, bits_stored=10), tmp_path / "in" / "a.dcm")
+    assert run(tmp_path, "jpegls").files[0].action == "transcoded"
+    new = pydicom.dcmread(tmp_path / "jpegls" / "a.dcm")
+    assert len(new.ExtendedOffsetTable) == 3 * 8 == len(new.ExtendedOffsetTableLengths)
+    assert np.array_equal(new.pixel_array, pixels)
+    transcode(tmp_path / "jpegls", tmp_path / "back", to="explicit", threads=1)
+    assert "ExtendedOffsetTable" not in pydicom.dcmread(tmp_path / "back" / "a.dcm")
+
+
+def test_a_writer_that_errs_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One wrong sample in one frame, and the source is copied instead: nothing is taken on trust."""
+    modules, real = encoders._WRITERS["jpegls"]
+
+    def wrong(frame: np.ndarray, layout: PixelLayout) -> bytes:
+        spoilt = frame.copy()
+        spoilt[2, 3] ^= 1
+        return real.encode(spoilt, layout)
+
+    monkeypatch.setitem(encoders._WRITERS, "jpegls", (modules, dataclasses.replace(real, encode=wrong)))
+    source = save(base_image(IMAGES["u12"][0], bits_stored=12), tmp_path / "in" / "a.dcm")
+    (outcome,) = run(tmp_path, "jpegls").files
+    assert (outcome.action, "come back equal" in outcome.reason) == ("unproven", True)
+    assert (tmp_path / "jpegls" / "a.dcm").read_bytes() == source.read_bytes()
+
+
+def test_missing_library_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the codec nothing starts, and the message says what to install."""
+    monkeypatch.setitem(sys.modules, "jpeg_ls", None)
+    with pytest.raises(MissingCodecError, match=r"pip install 'gpushrink\[convert\]'"):
+        encoders.encoder_for(TARGETS["jpegls"])
