@@ -8,7 +8,7 @@ from types import FrameType
 
 import typer
 
-from gpushrink.cli import archive, demo
+from gpushrink.cli import archive, crop, demo, transcode
 from gpushrink.errors import GpushrinkError
 
 __all__ = ["app", "run"]
@@ -41,6 +41,8 @@ def _main(
 
 
 archive.register(app)
+transcode.register(app)
+crop.register(app)
 demo.register(app)
 
 
