@@ -13,6 +13,7 @@ __all__ = ["LEVELS", "SLAB_BYTES", "encode_slab", "name_engine", "slab_ranges"]
 LEVELS = ("fast", "default", "max")
 
 SLAB_BYTES = 16 << 20
+SLAB_FRAMES = 256
 _SAMPLE_BYTES = 1 << 19
 # A simple stage is tried in full where its sample comes this near to the volume codec: samples err.
 _NEAR = 1.1
@@ -35,7 +36,7 @@ def slab_ranges(frames: int, frame_bytes: int) -> list[tuple[int, int]]:
     list of (int, int)
         First frame and end of each slab.
     """
-    most = max(1, SLAB_BYTES // frame_bytes)
+    most = max(1, min(SLAB_FRAMES, SLAB_BYTES // frame_bytes))
     count = -(-frames // most)
     return [(frames * k // count, frames * (k + 1) // count) for k in range(count)]
 

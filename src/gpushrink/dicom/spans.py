@@ -79,9 +79,11 @@ class DicomFile:
     native
         The frames of native pixel data, if any.
     encapsulated
-        Offset and length of pixel data that is compressed already, if any.
+        Offset and length of pixel data that is compressed already, or no samples of 8, 16 or 32 bits, if any.
     series
         What slices must share to be coded together, beside their pixel format.
+    image_type
+        ImageType: magnitude and phase, say, are volumes of their own.
     position
         Along the slice normal, in mm.
     number
@@ -94,6 +96,7 @@ class DicomFile:
     encapsulated: tuple[int, int] | None
     series: str
     modality: str
+    image_type: str
     position: float
     number: int
     time: tuple[int, ...]
@@ -157,7 +160,10 @@ def _describe(dataset: Any, size: int) -> DicomFile | str:
             encapsulated = (offset, size - offset)
         else:
             big_endian = not element.is_little_endian or syntax == _GE_PRIVATE
-            native = _native_span(dataset, name, offset, min(length, size - offset), big_endian)
+            length = min(length, size - offset)
+            native = _native_span(dataset, name, offset, length, big_endian)
+            if native is None and length > _DEFER:
+                encapsulated = (offset, length)
     return _summary(dataset, native, encapsulated)
 
 
@@ -167,6 +173,7 @@ def _summary(dataset: Any, native: PixelSpan | None, encapsulated: tuple[int, in
         encapsulated=encapsulated,
         series=str(dataset.get("SeriesInstanceUID", "")),
         modality=str(dataset.get("Modality", "") or ""),
+        image_type="/".join(map(str, dataset.get("ImageType") or ())),
         position=_position(dataset),
         number=_integer(dataset.get("InstanceNumber")),
         time=tuple(

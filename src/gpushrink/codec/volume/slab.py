@@ -118,6 +118,7 @@ def encode_slab(
         residuals = np.zeros((model.stage_count, *planes.shape), np.int16)
         _fit_model(model, way, kernels, planes, residuals, resolved, layout)
         found = _write(model, kernels, planes, residuals, resolved, layout, engine)
+        del residuals  # before the next way needs as much again
         if best is None or len(found) < len(best):
             best = found
     assert best is not None
