@@ -233,7 +233,7 @@ def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
 
 def _encode_bytes(role: Role, data: bytes, level: str) -> tuple[BlockCodec, bytes]:
     """Code bytes that are no samples, with an effort that fits what they are."""
-    effort = 0 if level == "fast" and role != Role.HEADER else 2
+    effort = (1 if role == Role.HEADER else 0) if level == "fast" else 2
     if role == Role.ENCAPSULATED and effort and not _gives_way(data):
         effort = 0
     kind, coded = bytestream.squeeze(data, effort=effort)
