@@ -174,7 +174,11 @@ class EmulatedKernel:
             job.write_bytes(b"".join(parts))
             try:
                 done = subprocess.run(
-                    [executable, job, result], capture_output=True, text=True, timeout=self._module.timeout_s, check=False
+                    [executable, job, result],
+                    capture_output=True,
+                    text=True,
+                    timeout=self._module.timeout_s,
+                    check=False,
                 )
             except subprocess.TimeoutExpired as stuck:
                 raise KernelFault(f"stuck: {self.name} ran past {self._module.timeout_s} s") from stuck
