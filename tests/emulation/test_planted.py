@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from gpushrink.devices.emulation.build import Sanitizer, find_compiler
-from gpushrink.devices.emulation.module import Argument, EmulatedModule, KernelFault
+from gpushrink.devices.emulation.module import Argument, EmulatedModule, KernelFaultError
 from gpushrink.devices.emulation.schedule import EVERY_SCHEDULE, IN_ORDER, Order, Schedule
 from gpushrink.errors import DeviceUnavailableError
 
@@ -65,13 +65,13 @@ def launch(name: str, *, schedule: Schedule = IN_ORDER, sanitizer: Sanitizer = S
 @pytest.mark.parametrize("schedule", EVERY_SCHEDULE[:3], ids=str)
 def test_run_broken_rule_is_diagnosed(name: str, fault: str, schedule: Schedule) -> None:
     """The runtime itself names the rule that was broken, in every order of threads."""
-    with pytest.raises(KernelFault, match=rf"^{fault}"):
+    with pytest.raises(KernelFaultError, match=rf"^{fault}"):
         launch(name, schedule=schedule)
 
 
 def test_run_spin_on_a_later_block_is_diagnosed() -> None:
     """A block that waits for one that has not begun stands still where blocks run forward."""
-    with pytest.raises(KernelFault, match=r"^deadlock: threads spin"):
+    with pytest.raises(KernelFaultError, match=r"^deadlock: threads spin"):
         launch("spin")
 
 
@@ -95,7 +95,7 @@ def test_schedules_order_dependent_kernel_gives_different_outputs(name: str) -> 
     ("name", "alarm"),
     [
         ("out_of_bounds", "heap-buffer-overflow"),
-        ("shared_out_of_bounds", "global-buffer-overflow"),
+        ("shared_out_of_bounds", "global-buffer-overflow|insufficient space"),
         ("shift_by_width", "shift exponent"),
         ("signed_overflow", "signed integer overflow"),
         ("misaligned_vector", "misaligned address"),
@@ -103,7 +103,7 @@ def test_schedules_order_dependent_kernel_gives_different_outputs(name: str) -> 
 )
 def test_address_sanitizer_bad_access_or_operation_raises_alarm(name: str, alarm: str) -> None:
     """ASan and UBSan see short buffers, shared ones too, and operations without a defined value."""
-    with pytest.raises(KernelFault, match=rf"(?s)^address sanitizer.*{alarm}"):
+    with pytest.raises(KernelFaultError, match=rf"(?s)^address sanitizer.*({alarm})"):
         launch(name, sanitizer=Sanitizer.ADDRESS)
 
 
@@ -112,7 +112,7 @@ def test_address_sanitizer_bad_access_or_operation_raises_alarm(name: str, alarm
 )
 def test_thread_sanitizer_unordered_access_raises_alarm(name: str) -> None:
     """TSan sees two threads at one word with no barrier between, even where the output is right."""
-    with pytest.raises(KernelFault, match=r"(?s)^thread sanitizer.*data race"):
+    with pytest.raises(KernelFaultError, match=r"(?s)^thread sanitizer.*data race"):
         launch(name, sanitizer=Sanitizer.THREAD)
 
 
@@ -144,7 +144,7 @@ def test_run_32_bit_index_misses_the_end_of_a_huge_grid() -> None:
 def test_call_wrong_arguments_are_refused(args: list[Argument], fault: str) -> None:
     """An argument that CuPy would pass on with the wrong size or meaning is refused before the launch."""
     module = EmulatedModule((PLANTED / "scalar_arguments.cu").read_text(encoding="utf-8"))
-    with pytest.raises(KernelFault, match=rf"^{fault}"):
+    with pytest.raises(KernelFaultError, match=rf"^{fault}"):
         module.get_function("planted")((1,), (32,), args)
 
 
@@ -155,5 +155,5 @@ def test_call_wrong_arguments_are_refused(args: list[Argument], fault: str) -> N
 def test_call_impossible_launch_is_refused(grid: tuple[int, ...], block: tuple[int, ...], shared: int) -> None:
     """A geometry that no device takes is refused here too."""
     module = EmulatedModule((PLANTED / "scalar_arguments.cu").read_text(encoding="utf-8"))
-    with pytest.raises(KernelFault, match=r"^bad launch"):
+    with pytest.raises(KernelFaultError, match=r"^bad launch"):
         module.get_function("planted")(grid, block, [out(), np.uint32(3), np.uint64(1)], shared_mem=shared)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from gpushrink.devices.emulation.build import KernelRecord, LaunchRecord, Sanitizer, build, kernel_names_in
 from gpushrink.devices.emulation.schedule import IN_ORDER, Schedule
 
-__all__ = ["Argument", "EmulatedKernel", "EmulatedModule", "KernelFault"]
+__all__ = ["Argument", "EmulatedKernel", "EmulatedModule", "KernelFaultError"]
 
 Argument: TypeAlias = "npt.NDArray[np.generic] | np.integer[npt.NBitBase] | int"
 
@@ -26,7 +26,7 @@ _DIAGNOSED = 4  # exit code of driver.cpp
 _launching = threading.Lock()  # the runtime holds one launch at a time, and ctypes lets go of the interpreter lock
 
 
-class KernelFault(Exception):
+class KernelFaultError(Exception):
     """Say that a kernel, or its launch, breaks a rule of CUDA. The message begins with the kind of fault."""
 
 
@@ -105,7 +105,7 @@ class EmulatedKernel:
 
         Raises
         ------
-        KernelFault
+        KernelFaultError
             If the arguments do not fit the signature, or the run is diagnosed as faulty.
         """
         self._check(args)
@@ -118,7 +118,7 @@ class EmulatedKernel:
     def _record_of(self, grid: tuple[int, ...], block: tuple[int, ...], shared_mem: int) -> LaunchRecord:
         schedule = self._module.schedule
         three = ctypes.c_uint32 * 3
-        grid3, block3 = (tuple(int(n) for n in size) + (1, 1, 1) for size in (grid, block))
+        grid3, block3 = ((*map(int, size), 1, 1, 1) for size in (grid, block))
         blocks = grid3[0] * grid3[1] * grid3[2]
         first = 0 if schedule.last_blocks is None else max(0, blocks - schedule.last_blocks)
         return LaunchRecord(
@@ -134,20 +134,20 @@ class EmulatedKernel:
 
     def _check(self, args: Sequence[Argument]) -> None:
         if len(args) != len(self.sizes):
-            raise KernelFault(f"argument count: {self.name} takes {len(self.sizes)} arguments, {len(args)} given")
+            raise KernelFaultError(f"argument count: {self.name} takes {len(self.sizes)} arguments, {len(args)} given")
         for place, (value, size, kind) in enumerate(zip(args, self.sizes, self.kinds, strict=True)):
             is_array = isinstance(value, np.ndarray)
             if is_array != (kind == _POINTER_KIND):
                 wants = "a pointer" if kind == _POINTER_KIND else "a scalar"
-                raise KernelFault(f"argument kind: {self.name} argument {place} is {wants}, {type(value)} given")
+                raise KernelFaultError(f"argument kind: {self.name} argument {place} is {wants}, {type(value)} given")
             if isinstance(value, np.ndarray):
                 if not value.flags.c_contiguous or not value.flags.aligned:
-                    raise KernelFault(f"argument layout: {self.name} argument {place} is not contiguous")
+                    raise KernelFaultError(f"argument layout: {self.name} argument {place} is not contiguous")
                 continue
             # CuPy passes a Python int as 8 bytes without a word; here the size must be the parameter's.
             given = value.dtype.itemsize if isinstance(value, np.generic) else 8
             if given != size:
-                raise KernelFault(f"argument size: {self.name} argument {place} has {size} bytes, {given} given")
+                raise KernelFaultError(f"argument size: {self.name} argument {place} has {size} bytes, {given} given")
 
     def _launch_here(self, launch: LaunchRecord, args: Sequence[Argument]) -> None:
         slots = (ctypes.c_void_p * max(1, len(args)))()
@@ -162,7 +162,7 @@ class EmulatedKernel:
                 ctypes.byref(self._record), ctypes.byref(launch), slots, message, _MESSAGE_BYTES
             )
         if failed:
-            raise KernelFault(f"{message.value.decode()} (kernel {self.name})")
+            raise KernelFaultError(f"{message.value.decode()} (kernel {self.name})")
 
     def _launch_apart(self, executable: Path, launch: LaunchRecord, args: Sequence[Argument]) -> None:
         parts = [b"GSJOB1\0\0", np.array([self._index, len(args)], "<u4").tobytes(), bytes(launch)]
@@ -181,11 +181,11 @@ class EmulatedKernel:
                     check=False,
                 )
             except subprocess.TimeoutExpired as stuck:
-                raise KernelFault(f"stuck: {self.name} ran past {self._module.timeout_s} s") from stuck
+                raise KernelFaultError(f"stuck: {self.name} ran past {self._module.timeout_s} s") from stuck
             if done.returncode == _DIAGNOSED:
-                raise KernelFault(f"{done.stderr.partition('diagnosis: ')[2].strip()} (kernel {self.name})")
+                raise KernelFaultError(f"{done.stderr.partition('diagnosis: ')[2].strip()} (kernel {self.name})")
             if done.returncode != 0 or done.stderr:
-                raise KernelFault(f"{self._module.sanitizer.value} sanitizer: {self.name}\n{done.stderr}")
+                raise KernelFaultError(f"{self._module.sanitizer.value} sanitizer: {self.name}\n{done.stderr}")
             written = result.read_bytes()
         at = 0
         for value in args:

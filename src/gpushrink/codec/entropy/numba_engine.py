@@ -1,0 +1,240 @@
+"""The everyday engine: the reference's loops compiled by numba, chunks over threads without the GIL.
+
+Imported only when asked for. numba does not check bounds, so every index below is bounded by a test
+or by an argument given beside it.
+
+Source: docs/format-entropy.md#rans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from gpushrink.codec.entropy import binary, head
+from gpushrink.codec.entropy.engine import RangeInput
+from gpushrink.codec.entropy.head import COUNTS_SIZE
+from gpushrink.codec.entropy.reference import LOWEST_STATE, head_buffer_size
+from gpushrink.codec.entropy.tables import SCALE, SCALE_BITS
+from gpushrink.codec.entropy.zstd_chunks import run_over
+from gpushrink.errors import CorruptError
+
+__all__ = ["NumbaEngine"]
+
+FULL_LANES = 32
+
+_LOW = np.uint32(LOWEST_STATE)
+_SLOT_MASK = np.uint32(SCALE - 1)
+_SCALE = np.uint32(SCALE)
+_BITS = np.uint32(SCALE_BITS)
+_WORD = np.uint32(16)
+_FULL_SHIFT = np.uint64(32 - SCALE_BITS)
+_RECIPROCAL_SHIFT = np.uint64(32 + SCALE_BITS)
+
+
+def _compiled(function: Callable[..., Any], **compiled_callees: Any) -> Any:
+    """Compile the text of `function` so that it calls the compiled ones of the functions named."""
+    names = {**function.__globals__, **compiled_callees}
+    return njit(nogil=True, cache=True)(FunctionType(function.__code__, names, function.__name__))
+
+
+_shift_low = _compiled(binary.shift_low)
+_code_bit = _compiled(binary.code_bit, shift_low=_shift_low)
+_code_number = _compiled(binary.code_number, code_bit=_code_bit)
+_finish = _compiled(binary.finish, shift_low=_shift_low)
+_code_byte = _compiled(head.code_byte, code_bit=_code_bit)
+_level_bucket = _compiled(head.level_bucket)
+_code_table = _compiled(head.code_table, code_bit=_code_bit, code_number=_code_number, level_bucket=_level_bucket)
+_code_head = _compiled(head.code_head, code_number=_code_number, code_byte=_code_byte, code_table=_code_table)
+
+
+@njit(nogil=True, cache=True)
+def _count(symbols, bounds, first, last, counts):  # type: ignore[no-untyped-def]
+    """Count segments first..last-1; four partial histograms, since equal neighbours would wait for each other."""
+    part = np.zeros((4, 256), np.int64)
+    for segment in range(first, last):
+        part[:] = 0
+        begin, end = bounds[segment], bounds[segment + 1]
+        i = begin
+        while i + 4 <= end:
+            part[0, symbols[i]] += 1
+            part[1, symbols[i + 1]] += 1
+            part[2, symbols[i + 2]] += 1
+            part[3, symbols[i + 3]] += 1
+            i += 4
+        while i < end:
+            part[0, symbols[i]] += 1
+            i += 1
+        for value in range(256):
+            counts[segment, value] = part[0, value] + part[1, value] + part[2, value] + part[3, value]
+
+
+@njit(nogil=True, cache=True)
+def _encode_chunk(symbols, begin, end, run_ends, run_tables, packed, reciprocals, lanes, states, out):  # type: ignore[no-untyped-def]
+    """Encode symbols begin..end-1 backwards into `out` (end - begin + 1 words); return where its words begin."""
+    cursor = out.size
+    lane_mask = lanes - 1
+    for k in range(lanes):
+        states[k] = _LOW
+    run = np.searchsorted(run_ends, end - 1, side="right")
+    i = end
+    while i > begin:
+        run_begin = run_ends[run - 1] if run > 0 else 0
+        if run_begin < begin:
+            run_begin = begin
+        entries = packed[run_tables[run]]
+        inverses = reciprocals[run_tables[run]]
+        while i > run_begin:
+            i -= 1
+            lane = (i - begin) & lane_mask
+            symbol = symbols[i]
+            state = states[lane]
+            entry = entries[symbol]
+            frequency = entry & np.uint32(0xFFFF)
+            # The word is always written, and kept by moving the cursor: no branch to guess wrong. There are at
+            # most end - begin words and `out` has one more, so cursor >= 1 here.
+            out[cursor - 1] = np.uint16(state)
+            full = np.uint64(state) >= (np.uint64(frequency) << _FULL_SHIFT)
+            cursor -= np.int64(full)
+            state = np.uint32(state >> _WORD) if full else state
+            # state < frequency * 2^18, so this product stays below 2^64 and the quotient is exact.
+            quotient = np.uint32((np.uint64(state) * inverses[symbol]) >> _RECIPROCAL_SHIFT)
+            states[lane] = np.uint32(state + (entry >> _WORD) + quotient * (_SCALE - frequency))
+        run -= 1
+    return cursor
+
+
+@njit(nogil=True, cache=True)
+def _decode_chunk(symbols, begin, end, run_ends, run_tables, slots, packed, lanes, states, words, cursor, stop):  # type: ignore[no-untyped-def]
+    """Decode into symbols begin..end-1 from words cursor..stop-1; return the new cursor, or -1 for want of words."""
+    lane_mask = lanes - 1
+    run = np.searchsorted(run_ends, begin, side="right")
+    i = begin
+    while i < end:
+        run_end = min(run_ends[run], end)
+        row = slots[run_tables[run]]
+        entries = packed[run_tables[run]]
+        while i < run_end:
+            lane = (i - begin) & lane_mask
+            if lanes == FULL_LANES and lane == 0 and i + FULL_LANES <= run_end and cursor + FULL_LANES <= stop:
+                # A whole step with one table and words to spare: nothing to test in the loop.
+                for k in range(FULL_LANES):
+                    state = states[k]
+                    slot = state & _SLOT_MASK
+                    symbol = row[slot]
+                    symbols[i + k] = symbol
+                    entry = entries[symbol]
+                    state = np.uint32((entry & np.uint32(0xFFFF)) * (state >> _BITS) + slot - (entry >> _WORD))
+                    low = state < _LOW
+                    refilled = np.uint32((state << _WORD) | words[cursor])
+                    states[k] = refilled if low else state
+                    cursor += np.int64(low)
+                i += FULL_LANES
+            else:
+                state = states[lane]
+                slot = state & _SLOT_MASK
+                symbol = row[slot]
+                symbols[i] = symbol
+                entry = entries[symbol]
+                state = np.uint32((entry & np.uint32(0xFFFF)) * (state >> _BITS) + slot - (entry >> _WORD))
+                if state < _LOW:
+                    if cursor >= stop:
+                        return -1
+                    state = np.uint32((state << _WORD) | words[cursor])
+                    cursor += 1
+                states[lane] = state
+                i += 1
+        run += 1
+    return cursor
+
+
+class NumbaEngine:
+    """Compiled loops, cached on disk, one task for each chunk."""
+
+    def count(self, symbols: NDArray[np.uint8], bounds: NDArray[np.int64], *, threads: int) -> NDArray[np.int64]:
+        """See `Engine`."""
+        counts = np.zeros((len(bounds) - 1, 256), np.int64)
+        # Parts of about equal numbers of symbols; a segment is never split.
+        cuts = np.searchsorted(bounds, np.linspace(0, int(bounds[-1]), threads + 1)[1:-1].astype(np.int64))
+        edges = [0, *np.minimum(cuts, len(bounds) - 1).tolist(), len(bounds) - 1]
+        run_over(lambda p: _count(symbols, bounds, edges[p], edges[p + 1], counts), range(threads), threads=threads)
+        return counts
+
+    def encode_ranges(
+        self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: int
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
+        """See `Engine`."""
+        bounds = where.bounds
+        frequencies = where.tables.frequencies.astype(np.uint64)
+        packed = where.tables.packed()
+        # ceil(2^46 / f): 2^46 / f + 1 at most, so that times a state below f * 2^18 it stays below 2^64.
+        divisor = np.maximum(frequencies, np.uint64(1))
+        reciprocals = (np.uint64(1 << (32 + SCALE_BITS)) + divisor - np.uint64(1)) // divisor
+        states = np.empty((len(bounds) - 1, where.lanes), np.uint32)
+
+        def encode(chunk: int) -> NDArray[np.uint16]:
+            begin, end = int(bounds[chunk]), int(bounds[chunk + 1])
+            out = np.empty(end - begin + 1, np.uint16)
+            cursor = _encode_chunk(
+                symbols, begin, end, where.run_ends, where.run_tables, packed, reciprocals, where.lanes,
+                states[chunk], out,
+            )  # fmt: skip
+            return out[cursor:].copy()
+
+        words = run_over(encode, range(len(bounds) - 1), threads=threads)
+        return states, np.concatenate(words), np.cumsum([len(part) for part in words])
+
+    def decode_ranges(
+        self,
+        states: NDArray[np.uint32],
+        words: NDArray[np.uint16],
+        word_ends: NDArray[np.int64],
+        where: RangeInput,
+        *,
+        threads: int,
+    ) -> NDArray[np.uint8]:
+        """See `Engine`."""
+        bounds = where.bounds
+        slots, packed = where.tables.slots(), where.tables.packed()
+        symbols = np.empty(int(bounds[-1]), np.uint8)
+        if (states < LOWEST_STATE).any():
+            raise CorruptError("rANS chunk starts in a state below 2^16")
+        running = states.copy()
+
+        def decode(chunk: int) -> None:
+            first = int(word_ends[chunk - 1]) if chunk else 0
+            cursor = _decode_chunk(
+                symbols, int(bounds[chunk]), int(bounds[chunk + 1]), where.run_ends, where.run_tables, slots, packed,
+                where.lanes, running[chunk], words, first, int(word_ends[chunk]),
+            )  # fmt: skip
+            if cursor < 0:
+                raise CorruptError(f"rANS chunk {chunk} needs more words than it has")
+            if cursor != word_ends[chunk] or (running[chunk] != LOWEST_STATE).any():
+                raise CorruptError(f"rANS chunk {chunk} does not end in the state it was begun from")
+
+        run_over(decode, range(len(bounds) - 1), threads=threads)
+        return symbols
+
+    def write_head(self, kinds: NDArray[np.int64], values: NDArray[np.int64], levels: NDArray[np.int64]) -> bytes:
+        """See `Engine`."""
+        data = np.zeros(head_buffer_size(len(kinds), len(levels)), np.uint8)
+        coder = np.array(binary.new_coder(), np.int64)
+        _code_head(coder, data, np.zeros(COUNTS_SIZE, np.int64), kinds.copy(), values.copy(), levels.copy())
+        size = _finish(coder, data)
+        return data[1:size].tobytes().rstrip(b"\0")
+
+    def read_head(self, head: bytes, segments: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """See `Engine`."""
+        kinds, values = np.zeros(segments, np.int64), np.zeros(segments, np.int64)
+        levels = np.zeros((segments, 256), np.int64)
+        coder = np.array(binary.start_reading(head), np.int64)
+        data = np.frombuffer(head, np.uint8).copy()
+        tables = _code_head(coder, data, np.zeros(COUNTS_SIZE, np.int64), kinds, values, levels)
+        if tables < 0:
+            raise CorruptError("entropy payload has a head that was never written")
+        return kinds, values, levels[:tables]

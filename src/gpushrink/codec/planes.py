@@ -1,0 +1,133 @@
+"""The simple volume stage: differences along axes, byte planes, Zstandard chunks.
+
+It takes samples of 8, 16 or 32 bits (floats as their bit patterns) and every bit pattern survives: all
+arithmetic is modulo 2^bits. Source: docs/format.md#planes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import zstandard
+from numpy.typing import NDArray
+
+from gpushrink.codec.bytestream import zstd_expand
+from gpushrink.codec.varint import Cursor, pack_varint
+from gpushrink.errors import CorruptError
+
+__all__ = ["CHUNK", "choose", "decode", "encode"]
+
+CHUNK = 1 << 16
+_LEVEL = 3
+
+# Axes of [slice, component, row, column] by bit: column, row, slice, component.
+_AXIS_OF_BIT = (3, 2, 0, 1)
+
+# (axes, fold) worth trying: as it is, along the row, the gradient in the slice, the slice before, both.
+_CHOICES = ((0, 0), (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (7, 1), (9, 1), (11, 1), (15, 1))
+
+Samples = NDArray[np.unsignedinteger[Any]]
+
+
+def encode(samples: Samples, *, axes: int, fold: int) -> bytes:
+    """Code an array of samples.
+
+    Parameters
+    ----------
+    samples
+        Shape [slice, component, row, column], dtype uint8, uint16 or uint32.
+    axes, fold
+        As docs/format.md#planes has them; `choose` finds good ones.
+    """
+    array = samples
+    for bit, axis in enumerate(_AXIS_OF_BIT):
+        if axes >> bit & 1 and array.shape[axis] > 1:
+            array = _difference(array, axis)
+    if fold:
+        sign = np.negative(array >> (array.itemsize * 8 - 1))  # all ones where negative
+        array = (array << 1) ^ sign
+    item = array.itemsize
+    little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+    planes = little.reshape(-1).view(np.uint8).reshape(-1, item)
+    compressor = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True)
+    lengths, coded = bytearray(), []
+    for k in range(item):
+        plane = np.ascontiguousarray(planes[:, k])
+        for start in range(0, plane.size, CHUNK):
+            raw = plane[start : start + CHUNK].tobytes()
+            packed = compressor.compress(raw)
+            best = packed if len(packed) < len(raw) else raw
+            lengths += pack_varint(len(best))
+            coded.append(best)
+    return bytes([axes, fold]) + bytes(lengths) + b"".join(coded)
+
+
+def decode(data: memoryview, shape: tuple[int, int, int, int], item: int) -> Samples:
+    """Invert `encode`.
+
+    Parameters
+    ----------
+    shape
+        [slice, component, row, column].
+    item
+        Bytes per sample: 1, 2 or 4.
+
+    Raises
+    ------
+    CorruptError
+        If `data` does not hold exactly such an array.
+    """
+    count = int(np.prod(shape, dtype=np.int64))
+    if len(data) < 2 or data[0] > 15 or data[1] > 1:
+        raise CorruptError("a plane-coded slab has an unknown head")
+    axes, fold = data[0], data[1]
+    sizes = [min(CHUNK, count - start) for start in range(0, count, CHUNK)] * item
+    cursor = Cursor(data[2:], "a plane-coded slab")
+    lengths = [cursor.varint(CHUNK) for _ in sizes]
+    planes = np.empty((item, count), np.uint8)
+    flat, place = planes.reshape(-1), 0
+    for size, length in zip(sizes, lengths, strict=True):
+        chunk = cursor.take(length)
+        raw = chunk if len(chunk) == size else zstd_expand(chunk, size=size, limit=CHUNK)
+        flat[place : place + size] = np.frombuffer(raw, np.uint8)
+        place += size
+    cursor.end()
+    little = np.ascontiguousarray(planes.T).view(f"<u{item}").reshape(shape)
+    array: Samples = little.astype(little.dtype.newbyteorder("="), copy=False)
+    if fold:
+        array = (array >> 1) ^ np.negative(array & 1)
+    for bit, axis in enumerate(_AXIS_OF_BIT):
+        if axes >> bit & 1 and array.shape[axis] > 1:
+            array = np.add.accumulate(array, axis=axis, dtype=array.dtype)
+    return array
+
+
+def choose(samples: Samples) -> tuple[int, int, int]:
+    """Find the cheapest (axes, fold) for an array or a sample of it, by coding it.
+
+    Returns
+    -------
+    tuple of int
+        axes, fold and the coded size in bytes.
+    """
+    seen: set[tuple[int, int]] = set()
+    best = (0, 0, 1 << 62)
+    for axes, fold in _CHOICES:
+        useful = sum(1 << bit for bit, axis in enumerate(_AXIS_OF_BIT) if axes >> bit & 1 and samples.shape[axis] > 1)
+        if (useful, fold) in seen or (useful == 0 and axes):
+            continue
+        seen.add((useful, fold))
+        size = len(encode(samples, axes=useful, fold=fold))
+        if size < best[2]:
+            best = (useful, fold, size)
+    return best
+
+
+def _difference(array: Samples, axis: int) -> Samples:
+    out = array.copy()
+    head = [slice(None)] * array.ndim
+    tail = [slice(None)] * array.ndim
+    head[axis], tail[axis] = slice(1, None), slice(None, -1)
+    np.subtract(array[tuple(head)], array[tuple(tail)], out=out[tuple(head)])
+    return out
