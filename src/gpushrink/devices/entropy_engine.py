@@ -93,9 +93,7 @@ class DeviceEngine:
         word_ends = np.cumsum(device.get(word_counts).astype(np.int64))
         total = int(word_ends[-1])
         words = device.empty(max(1, total), np.uint16)
-        device.launch(
-            _GATHER, grid=(chunks,), block=(256,), args=[scratch, bounds, device.put(word_ends), words]
-        )
+        device.launch(_GATHER, grid=(chunks,), block=(256,), args=[scratch, bounds, device.put(word_ends), words])
         return device.get(states), device.get(words)[:total], word_ends
 
     def decode_ranges(

@@ -1,0 +1,39 @@
+"""Every kernel that ships, the numbers it is compiled with, and what it may use: the compile gate's table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gpushrink.devices.device import Kernel
+from gpushrink.devices.entropy_engine import RANS_DEFINES
+
+__all__ = ["KERNEL_LIMITS", "KernelLimit"]
+
+
+@dataclass(frozen=True)
+class KernelLimit:
+    """What one kernel may use.
+
+    Attributes
+    ----------
+    kernel
+        The kernel with its defines.
+    registers
+        At most so many for each thread: 64 still lets 1024 threads share an SM, 32 fill it with 2048.
+    shared_bytes
+        Static shared memory at most.
+    """
+
+    kernel: Kernel
+    registers: int
+    shared_bytes: int = 0
+
+
+# Spills are never allowed: local memory would cost more than any of these kernels moves. The counts leave
+# a few registers over the largest seen with NVRTC 12.9 and 13.5 on any architecture.
+KERNEL_LIMITS: tuple[KernelLimit, ...] = (
+    KernelLimit(Kernel("rans.cu", "rans_encode", RANS_DEFINES), 40),
+    KernelLimit(Kernel("rans.cu", "rans_gather_words", RANS_DEFINES), 40),
+    KernelLimit(Kernel("rans.cu", "rans_decode", RANS_DEFINES), 40),
+    KernelLimit(Kernel("histogram.cu", "count_symbols"), 32, 1024),
+)
