@@ -6,11 +6,11 @@ import functools
 import re
 
 import pytest
+from gpushrink.kernels import kernel_names, read_kernel
 
 from gpushrink.devices.limits import KERNEL_LIMITS
 from gpushrink.devices.nvrtc import CompiledKernel, Nvrtc, NvrtcError, find_nvrtc
 from gpushrink.devices.program import compose
-from gpushrink.kernels import kernel_names, read_kernel
 
 ARCHITECTURES = {12: (70, 75, 80, 86, 89, 90, 100, 120), 13: (75, 80, 86, 89, 90, 100, 120)}
 PROGRAMS = sorted({(limit.kernel.file, limit.kernel.options) for limit in KERNEL_LIMITS})

@@ -35,5 +35,6 @@ KERNEL_LIMITS: tuple[KernelLimit, ...] = (
     KernelLimit(Kernel("rans.cu", "rans_encode", RANS_DEFINES), 40),
     KernelLimit(Kernel("rans.cu", "rans_gather_words", RANS_DEFINES), 40),
     KernelLimit(Kernel("rans.cu", "rans_decode", RANS_DEFINES), 40),
+    KernelLimit(Kernel("compact.cu", "compact_chunks"), 40),
     KernelLimit(Kernel("histogram.cu", "count_symbols"), 32, 1024),
 )

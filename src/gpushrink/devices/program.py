@@ -24,7 +24,8 @@ def compose(name: str) -> str:
     FileNotFoundError
         If it, or a header it includes, does not ship.
     """
-    return inline_headers(read_kernel(name), seen=set())
+    text: str = read_kernel(name)
+    return inline_headers(text, seen=set())
 
 
 def inline_headers(text: str, *, seen: set[str]) -> str:
@@ -35,7 +36,7 @@ def inline_headers(text: str, *, seen: set[str]) -> str:
         if header in seen:
             return ""
         seen.add(header)
-        body = inline_headers(read_kernel(header), seen=seen)
+        body: str = inline_headers(read_kernel(header), seen=seen)
         # #pragma once warns in a main file, and each header comes in once anyway.
         return body.replace("#pragma once\n", "")
 

@@ -8,7 +8,7 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -97,7 +97,7 @@ class EmulatedKernel:
         self,
         grid: tuple[int, ...],
         block: tuple[int, ...],
-        args: Sequence[Argument],
+        args: Sequence[Any],
         *,
         shared_mem: int = 0,
     ) -> None:
@@ -132,7 +132,7 @@ class EmulatedKernel:
             poison=schedule.poison,
         )
 
-    def _check(self, args: Sequence[Argument]) -> None:
+    def _check(self, args: Sequence[Any]) -> None:
         if len(args) != len(self.sizes):
             raise KernelFaultError(f"argument count: {self.name} takes {len(self.sizes)} arguments, {len(args)} given")
         for place, (value, size, kind) in enumerate(zip(args, self.sizes, self.kinds, strict=True)):
@@ -149,7 +149,7 @@ class EmulatedKernel:
             if given != size:
                 raise KernelFaultError(f"argument size: {self.name} argument {place} has {size} bytes, {given} given")
 
-    def _launch_here(self, launch: LaunchRecord, args: Sequence[Argument]) -> None:
+    def _launch_here(self, launch: LaunchRecord, args: Sequence[Any]) -> None:
         slots = (ctypes.c_void_p * max(1, len(args)))()
         kept: list[object] = []
         for place, value in enumerate(args):
@@ -164,7 +164,7 @@ class EmulatedKernel:
         if failed:
             raise KernelFaultError(f"{message.value.decode()} (kernel {self.name})")
 
-    def _launch_apart(self, executable: Path, launch: LaunchRecord, args: Sequence[Argument]) -> None:
+    def _launch_apart(self, executable: Path, launch: LaunchRecord, args: Sequence[Any]) -> None:
         parts = [b"GSJOB1\0\0", np.array([self._index, len(args)], "<u4").tobytes(), bytes(launch)]
         for value, kind in zip(args, self.kinds, strict=True):
             raw = value.tobytes() if isinstance(value, np.ndarray) else _scalar(value).tobytes()
