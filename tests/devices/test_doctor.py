@@ -66,7 +66,7 @@ def test_cuda_without_cupy_or_driver_says_so() -> None:
     try:
         device = CudaDevice()
     except DeviceUnavailableError as error:
-        assert "doctor" in str(error)
+        assert "doctor" in str(error)  # noqa: PT017 - either outcome is right, on its own machine
     else:
         assert device.name.startswith("cuda:0")
 

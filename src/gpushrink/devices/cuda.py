@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -226,4 +227,4 @@ def _batches(sizes: NDArray[np.int64]) -> list[tuple[int, int]]:
         held += size
     if len(sizes):
         cuts.append(len(sizes))
-    return list(zip(cuts[:-1], cuts[1:], strict=True))
+    return list(pairwise(cuts))
