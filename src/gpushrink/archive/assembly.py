@@ -1,0 +1,158 @@
+"""Put files together from the pieces that data blocks deliver, in any order, in bounded memory.
+
+A file under `SPOOL_SIZE` waits in memory and is written at once; a larger one, or any once the memory
+budget is used up, goes to a spool file piece by piece and is read back for its hash.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+from gpushrink.errors import CorruptError
+
+__all__ = ["MEMORY_BUDGET", "SPOOL_SIZE", "Assembly", "Shelf", "anonymous_spool"]
+
+SPOOL_SIZE = 32 << 20
+MEMORY_BUDGET = 256 << 20
+_STEP = 1 << 20
+
+
+class Shelf:
+    """Count the bytes that unfinished files hold in memory."""
+
+    def __init__(self) -> None:
+        self.held = 0
+
+
+def anonymous_spool() -> BinaryIO:
+    """Open a spool file that has no name and is gone when closed."""
+    return tempfile.TemporaryFile(prefix="gpushrink-")
+
+
+class Assembly:
+    """Collect the bytes of one file.
+
+    Parameters
+    ----------
+    size
+        The file's size in bytes.
+    open_spool
+        Opens a file for reading and writing, called at most once.
+    keep
+        False: hash pieces that arrive in order and forget them, for checking without writing.
+    """
+
+    def __init__(self, size: int, shelf: Shelf, open_spool: Callable[[], BinaryIO], *, keep: bool = True) -> None:
+        self.size = size
+        self._shelf = shelf
+        self._open_spool = open_spool
+        self._keep = keep
+        self._pieces: dict[int, bytes] = {}
+        self._extents: list[tuple[int, int]] = []
+        self._received = 0
+        self._spool: BinaryIO | None = None
+        self._hash = hashlib.sha256()
+        self._hashed = 0
+
+    @property
+    def spool(self) -> BinaryIO | None:
+        """Give the spool file, if the file went to one."""
+        return self._spool
+
+    def place(self, offset: int, data: memoryview) -> None:
+        """Take in the bytes that belong at `offset`.
+
+        Raises
+        ------
+        CorruptError
+            If they reach past the file's end, or more bytes came than the file has.
+        """
+        self._received += len(data)
+        if offset + len(data) > self.size or self._received > self.size:
+            raise CorruptError("the archive gives a file more bytes than it has")
+        if self._spool is None and not self._keep and offset == self._hashed:
+            self._absorb(data)
+            return
+        if self._spool is None and self._must_spool(len(data)):
+            self._start_spool()
+        if self._spool is not None:
+            self._extents.append((offset, len(data)))
+            self._spool.seek(offset)
+            self._spool.write(data)
+            return
+        if offset in self._pieces:
+            raise CorruptError("the archive gives the same bytes of a file twice")
+        self._pieces[offset] = bytes(data)  # a copy: a view would keep the whole block alive
+        self._shelf.held += len(data)
+
+    def finish(self) -> bytes:
+        """Insist that every byte came once and return the SHA-256.
+
+        Raises
+        ------
+        CorruptError
+            If bytes are missing or overlap.
+        """
+        if self._received != self.size:
+            raise CorruptError(f"{self.size - self._received} of {self.size} bytes are missing")
+        if self._spool is None:
+            if self._keep:
+                at, digest = 0, hashlib.sha256()
+                for offset, piece in sorted(self._pieces.items()):
+                    if offset != at:
+                        raise CorruptError("the archive gives bytes of a file twice and leaves others out")
+                    digest.update(piece)
+                    at += len(piece)
+                return digest.digest()
+            if self._hashed != self.size:
+                raise CorruptError("the archive gives bytes of a file twice and leaves others out")
+            return self._hash.digest()
+        self._spool.flush()
+        at = self._hashed
+        for offset, length in sorted(self._extents):
+            if offset != at:
+                raise CorruptError("the archive gives bytes of a file twice and leaves others out")
+            at += length
+        self._spool.seek(self._hashed)
+        while block := self._spool.read(_STEP):
+            self._hash.update(block)
+        return self._hash.digest()
+
+    def pieces(self) -> Iterator[bytes]:
+        """Give the bytes held in memory, in order."""
+        for _, piece in sorted(self._pieces.items()):
+            yield piece
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._shelf.held -= sum(map(len, self._pieces.values()))
+        self._pieces.clear()
+        if self._spool is not None:
+            self._spool.close()
+            self._spool = None
+
+    def _must_spool(self, more: int) -> bool:
+        if self._keep and self.size > SPOOL_SIZE:
+            return True
+        return self._shelf.held + more > MEMORY_BUDGET
+
+    def _start_spool(self) -> None:
+        self._spool = self._open_spool()
+        for offset, piece in self._pieces.items():
+            self._extents.append((offset, len(piece)))
+            self._spool.seek(offset)
+            self._spool.write(piece)
+        self._shelf.held -= sum(map(len, self._pieces.values()))
+        self._pieces.clear()
+
+    def _absorb(self, data: bytes | memoryview) -> None:
+        """Hash bytes that continue what was hashed, and the waiting pieces that follow."""
+        self._hash.update(data)
+        self._hashed += len(data)
+        while (piece := self._pieces.pop(self._hashed, None)) is not None:
+            self._shelf.held -= len(piece)
+            self._hash.update(piece)
+            self._hashed += len(piece)

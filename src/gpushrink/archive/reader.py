@@ -1,0 +1,267 @@
+"""Read an archive: in sequence from any stream, surviving damage, or by its index from a file."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from gpushrink.archive import blocks, layout
+from gpushrink.archive.blocks import BlockRecord
+from gpushrink.archive.layout import BlockHead, BlockType
+from gpushrink.errors import ArchiveError, CorruptError, NewerVersionError, TruncatedError
+from gpushrink.model import Entry
+
+__all__ = ["Block", "Catalogue", "Damage", "read_block", "read_blocks", "read_catalogue"]
+
+_READ_STEP = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Hold one block whose checksum held."""
+
+    offset: int
+    head: BlockHead
+    payload: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Say what is wrong where; reading goes on after it."""
+
+    offset: int
+    error: ArchiveError
+
+
+@dataclass(slots=True)
+class Catalogue:
+    """Hold what an archive says of itself: its tree, its hashes and where its blocks lie."""
+
+    count: int = 0
+    total: int = 0
+    entries: dict[int, Entry] = field(default_factory=dict)
+    digests: dict[int, bytes] = field(default_factory=dict)
+    records: list[BlockRecord] = field(default_factory=list)
+    archive_length: int = 0
+
+    def add(self, head: BlockHead, payload: memoryview) -> None:
+        """Take in an INFO, TREE or HASH block.
+
+        Raises
+        ------
+        CorruptError
+            If its content contradicts itself or what came before.
+        """
+        if head.type == BlockType.INFO:
+            self.count, self.total = blocks.parse_info(payload)
+        elif head.type == BlockType.TREE:
+            first, entries = blocks.parse_tree(payload)
+            if self.count and first + len(entries) > self.count:
+                raise CorruptError("a TREE block numbers more entries than the archive has")
+            self.entries.update(enumerate(entries, first))
+        elif head.type == BlockType.HASH:
+            for ids, digest in blocks.parse_hashes(payload):
+                if any(self.digests.setdefault(i, digest) != digest for i in ids):
+                    raise CorruptError("a file has two hashes")
+
+
+class _Source:
+    """Read exact counts from a stream that may deliver less at a time, knowing the position."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._ahead = b""
+        self.position = 0
+
+    def read(self, count: int) -> bytes:
+        """Return `count` bytes, fewer only at the end of the stream."""
+        parts, got = [self._ahead[:count]], min(count, len(self._ahead))
+        self._ahead = self._ahead[count:]
+        while got < count:
+            # In steps, so that a length which lies cannot make us allocate it.
+            part = self._stream.read(min(_READ_STEP, count - got))
+            if not part:
+                break
+            parts.append(part)
+            got += len(part)
+        self.position += got
+        return b"".join(parts) if len(parts) > 1 else parts[0]
+
+    def unread(self, data: bytes) -> None:
+        self._ahead = data + self._ahead
+        self.position -= len(data)
+
+
+def read_blocks(stream: BinaryIO, *, progress: Callable[[int], None] | None = None) -> Iterator[Block | Damage]:
+    """Yield the blocks of an archive in order; what is damaged is reported and passed over.
+
+    Parameters
+    ----------
+    progress
+        Called with the position in the archive after each block.
+
+    Raises
+    ------
+    NotAnArchiveError, NewerVersionError
+        If the first bytes say so; NewerVersionError also for a reserved value in a block that is whole.
+
+    Notes
+    -----
+    The last item is a `Damage` with TruncatedError if the end mark is missing.
+    """
+    source = _Source(stream)
+    try:
+        layout.parse_preamble(source.read(layout.PREAMBLE_SIZE))
+    except CorruptError as error:
+        yield Damage(0, error)
+    except TruncatedError as error:
+        yield Damage(0, error)
+        return
+    while True:
+        at = source.position
+        raw = source.read(layout.BLOCK_HEAD.size)
+        if len(raw) < layout.BLOCK_HEAD.size:
+            yield Damage(at, TruncatedError(f"the archive ends at byte {source.position}, before its end mark"))
+            return
+        try:
+            head = layout.parse_block_head(raw)
+        except CorruptError as error:
+            yield Damage(at, CorruptError(f"{error} (byte {at})"))
+            source.unread(raw)
+            if not _find_block(source):
+                return
+            continue
+        payload = source.read(head.length)
+        if len(payload) < head.length:
+            yield Damage(at, TruncatedError(f"the archive ends at byte {source.position}, inside a block"))
+            return
+        if progress:
+            progress(source.position)
+        if zlib.crc32(payload) != head.crc:
+            yield Damage(at, CorruptError(f"the {BlockType(head.type).name} block at byte {at} is damaged"))
+        else:
+            yield Block(at, head, memoryview(payload))
+        if head.type == BlockType.INDEX:
+            yield from _end(source, at)
+            return
+
+
+def _end(source: _Source, index_offset: int) -> Iterator[Damage]:
+    """Check the trailer and that nothing follows."""
+    at = source.position
+    raw = source.read(layout.TRAILER_SIZE)
+    if len(raw) < layout.TRAILER_SIZE:
+        yield Damage(at, TruncatedError(f"the archive ends at byte {source.position}, inside its end mark"))
+        return
+    try:
+        trailer = layout.parse_trailer(raw)
+        if (trailer.index_offset, trailer.archive_length) != (index_offset, source.position):
+            raise CorruptError("the end mark's offsets do not match the archive; bytes are missing or were added")
+    except CorruptError as error:
+        yield Damage(at, error)
+        return
+    if source.read(1):
+        yield Damage(at, CorruptError("bytes follow the archive's end mark"))
+
+
+def _find_block(source: _Source) -> bool:
+    """Move on to the next place where a block header holds; False at the end of the stream."""
+    data = source.read(1 << 16)
+    start = 1  # the place itself was no header
+    while True:
+        found = data.find(layout.BLOCK_MAGIC, start)
+        if found >= 0:
+            more = source.read(max(0, layout.BLOCK_HEAD.size - (len(data) - found)))
+            data += more
+            try:
+                layout.parse_block_head(data[found : found + layout.BLOCK_HEAD.size])
+            except NewerVersionError:
+                pass  # whole, and the caller will refuse it by name
+            except Exception:
+                start = found + 1
+                continue
+            source.unread(data[found:])
+            return True
+        more = source.read(1 << 16)
+        if not more:
+            return False
+        keep = len(layout.BLOCK_MAGIC) - 1
+        data, start = data[-keep:] + more, 0
+
+
+def read_block(stream: BinaryIO, record: BlockRecord) -> Block:
+    """Read one block of a seekable archive by its index row.
+
+    Raises
+    ------
+    CorruptError
+        If the block is damaged or is not the one that the index names.
+    """
+    stream.seek(record.offset)
+    raw = stream.read(layout.BLOCK_HEAD.size)
+    if len(raw) < layout.BLOCK_HEAD.size:
+        raise CorruptError(f"the index names a block at byte {record.offset}, after the archive's end")
+    head = layout.parse_block_head(raw)
+    if (head.type, head.codec, head.role, head.length) != (record.type, record.codec, record.role, record.length):
+        raise CorruptError(f"the block at byte {record.offset} is not the one the index names")
+    payload = _Source(stream).read(head.length)
+    if len(payload) < head.length or zlib.crc32(payload) != head.crc:
+        raise CorruptError(f"the {BlockType(head.type).name} block at byte {record.offset} is damaged")
+    return Block(record.offset, head, memoryview(payload))
+
+
+def read_catalogue(stream: BinaryIO) -> Catalogue:
+    """Read what an archive says of itself: by the index if the stream can seek, else in sequence.
+
+    Raises
+    ------
+    ArchiveError
+        If the archive is damaged where this reads it.
+    """
+    return _catalogue_by_index(stream) if stream.seekable() else _catalogue_in_sequence(stream)
+
+
+def _catalogue_by_index(stream: BinaryIO) -> Catalogue:
+    length = stream.seek(0, 2)
+    stream.seek(0)
+    layout.parse_preamble(stream.read(layout.PREAMBLE_SIZE))
+    if length < layout.PREAMBLE_SIZE + layout.TRAILER_SIZE:
+        raise TruncatedError(f"the archive ends at byte {length}, before its end mark")
+    stream.seek(length - layout.TRAILER_SIZE)
+    try:
+        trailer = layout.parse_trailer(stream.read(layout.TRAILER_SIZE))
+    except CorruptError:
+        raise TruncatedError(
+            f"the archive ends at byte {length} without its end mark; transfer it again, or unpack what it holds"
+        ) from None
+    if trailer.archive_length != length or trailer.index_offset > length - layout.TRAILER_SIZE:
+        raise CorruptError("the end mark's offsets do not match the archive; bytes are missing or were added")
+    stream.seek(trailer.index_offset)
+    raw = stream.read(layout.BLOCK_HEAD.size)
+    if len(raw) < layout.BLOCK_HEAD.size:
+        raise CorruptError("the end mark's offsets do not match the archive")
+    head = layout.parse_block_head(raw)
+    if head.length > length:
+        raise CorruptError("the INDEX block is longer than the archive")
+    index = read_block(stream, BlockRecord(BlockType.INDEX, 0, 0, trailer.index_offset, head.length))
+    records = blocks.parse_index(index.payload, layout.MAX_ENTRIES)
+    catalogue = Catalogue(records=records, archive_length=length)
+    for record in records:
+        if record.type in (BlockType.INFO, BlockType.TREE, BlockType.HASH):
+            block = read_block(stream, record)
+            catalogue.add(block.head, block.payload)
+    return catalogue
+
+
+def _catalogue_in_sequence(stream: BinaryIO) -> Catalogue:
+    catalogue = Catalogue()
+    for item in read_blocks(stream):
+        if isinstance(item, Damage):
+            raise item.error
+        catalogue.add(item.head, item.payload)
+        if item.head.type == BlockType.INDEX:
+            catalogue.records = blocks.parse_index(item.payload, layout.MAX_ENTRIES)
+            catalogue.archive_length = item.offset + layout.BLOCK_HEAD.size + len(item.payload) + layout.TRAILER_SIZE
+    return catalogue

@@ -1,0 +1,81 @@
+"""Write an archive front to back, without ever seeking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gpushrink.archive import blocks, layout
+from gpushrink.archive.layout import BlockType
+from gpushrink.model import BlockCodec, Entry, Role
+
+__all__ = ["ArchiveWriter", "ByteSink"]
+
+
+class ByteSink(Protocol):
+    """Take bytes in order: a file, a pipe, or something that counts or hashes them."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of `data`."""
+
+
+class ArchiveWriter:
+    """Write the blocks of one archive and keep the index that ends it.
+
+    The order of calls is that of docs/format.md#block: `begin`, `data` and `hashes` as they come, `finish`.
+    """
+
+    def __init__(self, sink: ByteSink) -> None:
+        self._sink = sink
+        self._records: list[blocks.BlockRecord] = []
+        self.position = 0
+
+    def begin(self, entries: Sequence[Entry]) -> None:
+        """Write the preamble, INFO and TREE; the ids are the positions in `entries`, which are in order of path."""
+        self._write(layout.pack_preamble())
+        self._block(BlockType.INFO, blocks.pack_info(len(entries), sum(entry.size for entry in entries)))
+        for first in range(0, len(entries), blocks.TREE_ENTRIES):
+            part = entries[first : first + blocks.TREE_ENTRIES]
+            self._block(BlockType.TREE, blocks.pack_tree(first, part))
+
+    def data(
+        self, payload: bytes, *, codec: BlockCodec, role: Role, decoded: int, file_ids: Sequence[int]
+    ) -> blocks.BlockRecord:
+        """Write a DATA block whose payload `blocks.pack_data` made; return its index row."""
+        return self._block(
+            BlockType.DATA, payload, codec=codec, role=role, decoded=decoded, file_ids=tuple(sorted(set(file_ids)))
+        )
+
+    def hashes(self, records: Sequence[tuple[Sequence[int], bytes]]) -> None:
+        """Write the SHA-256 of files all of whose bytes are written."""
+        ids = tuple(sorted(i for some, _ in records for i in some))
+        self._block(BlockType.HASH, blocks.pack_hashes(records), file_ids=ids)
+
+    def finish(self) -> int:
+        """Write the index and the trailer; return the archive's size in bytes."""
+        at = self.position
+        payload = blocks.pack_index(self._records)
+        self._write(layout.pack_block_head(BlockType.INDEX, payload))
+        self._write(payload)
+        self._write(layout.pack_trailer(at, self.position + layout.TRAILER_SIZE))
+        return self.position
+
+    def _block(
+        self,
+        kind: BlockType,
+        payload: bytes,
+        *,
+        codec: int = 0,
+        role: int = 0,
+        decoded: int = 0,
+        file_ids: tuple[int, ...] = (),
+    ) -> blocks.BlockRecord:
+        record = blocks.BlockRecord(kind, codec, role, self.position, len(payload), decoded, file_ids)
+        self._records.append(record)
+        self._write(layout.pack_block_head(kind, payload, codec=codec, role=role))
+        self._write(payload)
+        return record
+
+    def _write(self, data: bytes) -> None:
+        self._sink.write(data)
+        self.position += len(data)

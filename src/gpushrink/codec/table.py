@@ -1,0 +1,112 @@
+"""The closed table of block codecs: from decoded bytes to coded bytes and back.
+
+Source: docs/format.md#codecs. Everything that codes a data block goes through here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpushrink.codec import bytestream, planes
+from gpushrink.codec.varint import Cursor, pack_varint
+from gpushrink.errors import CorruptError, NewerVersionError
+from gpushrink.model import BlockCodec, SampleFormat, SlabShape
+
+__all__ = [
+    "MAX_AXIS",
+    "decode_block",
+    "encode_slab_as_planes",
+    "frames_as_samples",
+    "pack_slab_head",
+    "parse_slab_head",
+]
+
+MAX_AXIS = 1 << 24
+_MAX_COMPONENTS = 4
+
+
+def decode_block(codec: BlockCodec, coded: memoryview, decoded: int) -> bytes | memoryview:
+    """Decode the coded bytes of a data block.
+
+    Parameters
+    ----------
+    decoded
+        The decoded size in bytes that the block claims; the result has it exactly.
+
+    Raises
+    ------
+    CorruptError
+        If the bytes do not decode to that size.
+    """
+    if codec in (BlockCodec.STORED, BlockCodec.ZSTD, BlockCodec.LZMA):
+        return bytestream.expand(codec, coded, size=decoded, limit=decoded)
+    cursor = Cursor(coded, "a slab")
+    shape, sample = parse_slab_head(cursor)
+    if shape.byte_size(sample) != decoded:
+        raise CorruptError(f"a slab of {shape} does not have the {decoded} bytes its block claims")
+    if codec == BlockCodec.PLANES:
+        axes = (shape.slices, sample.components, shape.rows, shape.columns)
+        return _samples_as_frames(planes.decode(cursor.rest(), axes, sample.item_bytes), sample)
+    raise NewerVersionError(f"block codec {codec} is reserved; update gpushrink")
+
+
+def encode_slab_as_planes(
+    data: bytes | memoryview, shape: SlabShape, sample: SampleFormat, axes: int, fold: int
+) -> bytes:
+    """Code frames with the simple stage; see `planes.encode`."""
+    return pack_slab_head(shape, sample) + planes.encode(frames_as_samples(data, shape, sample), axes=axes, fold=fold)
+
+
+def frames_as_samples(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat) -> planes.Samples:
+    """View frames as unsigned samples [slice, component, row, column] in the machine's byte order.
+
+    The result is a view where the stored layout allows one.
+    """
+    order = ">" if sample.big_endian else "<"
+    array = np.frombuffer(data, f"{order}u{sample.item_bytes}")
+    if sample.planar or sample.components == 1:
+        array = array.reshape(shape.slices, sample.components, shape.rows, shape.columns)
+    else:
+        array = array.reshape(shape.slices, shape.rows, shape.columns, sample.components).transpose(0, 3, 1, 2)
+    native: planes.Samples = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return native
+
+
+def _samples_as_frames(array: NDArray[np.generic], sample: SampleFormat) -> memoryview:
+    if not sample.planar and sample.components > 1:
+        array = array.transpose(0, 2, 3, 1)
+    order = ">" if sample.big_endian else "<"
+    stored = np.ascontiguousarray(array).astype(f"{order}u{sample.item_bytes}", copy=False)
+    return memoryview(stored.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # numpy's stubs lack the protocol before 3.12
+
+
+def pack_slab_head(shape: SlabShape, sample: SampleFormat) -> bytes:
+    """Return a slab head. Source: docs/format.md#slab-head."""
+    bits = sample.item_bytes.bit_length() - 1
+    bits |= sample.signed << 2 | sample.big_endian << 3 | sample.planar << 4
+    axes = (shape.slices, shape.rows, shape.columns, sample.components)
+    return b"".join(map(pack_varint, axes)) + bytes([bits])
+
+
+def parse_slab_head(cursor: Cursor) -> tuple[SlabShape, SampleFormat]:
+    """Take a slab head apart.
+
+    Raises
+    ------
+    CorruptError
+        If an axis is out of range.
+    NewerVersionError
+        If a reserved bit is set.
+    """
+    slices, rows, columns = (cursor.varint(MAX_AXIS) for _ in range(3))
+    components = cursor.varint(_MAX_COMPONENTS)
+    bits = cursor.byte()
+    if bits & 0xE0 or bits & 3 == 3:
+        raise NewerVersionError(f"a slab uses the reserved sample format {bits}; update gpushrink")
+    sample = SampleFormat(1 << (bits & 3), bool(bits & 4), bool(bits & 8), components, bool(bits & 16))
+    if min(slices, rows, columns, components) < 1:
+        raise CorruptError("a slab has an empty axis")
+    if (sample.planar and components == 1) or (sample.big_endian and sample.item_bytes == 1):
+        raise CorruptError("a slab has a contradictory sample format")
+    return SlabShape(slices, rows, columns), sample

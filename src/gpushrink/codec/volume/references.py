@@ -1,0 +1,65 @@
+"""Choose which earlier planes a slab's planes are predicted from, by a measured sample."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpushrink.codec.volume.geometry import References
+
+__all__ = ["choose_references"]
+
+_CHAIN: Final[References] = ((1, 2),)
+# Colour planes R G B R G B ...: each from its own past, or green from red and blue from green.
+_COLOUR: Final[References] = ((3, 6), (1, 3), (1, 3))
+_MOST_STRIDE: Final = 16
+_MOST_PLANES: Final = 8
+_MOST_SAMPLES: Final = 20_000
+# A pattern other than the chain has to be clearly better, for its first planes lose their references.
+_MARGIN_BITS: Final = 0.03
+
+
+def choose_references(samples: NDArray[Any]) -> References:
+    """Return the reference pattern under which a sample of the slab is predicted best.
+
+    Parameters
+    ----------
+    samples
+        Shape (slice, row, column), as `encode_slab` takes it.
+    """
+    depth, rows, columns = samples.shape
+    if depth < 3 or rows < 3 or columns < 3:
+        return _CHAIN
+    strides = [stride for stride in range(2, _MOST_STRIDE + 1) if stride * 2 <= depth]
+    patterns: list[References] = [_CHAIN, _COLOUR, *(((stride, 2 * stride),) for stride in strides)]
+    first = min(2 * max([2, *strides]), depth - 1)
+    planes = np.unique(np.linspace(first, depth - 1, _MOST_PLANES).astype(int))
+    if len(planes) >= 6:
+        planes = np.unique(np.concatenate([planes, np.minimum(planes + 1, depth - 1)]))
+    costs = [_measure(samples, planes, pattern) for pattern in patterns]
+    best = int(np.argmin(costs))
+    return patterns[best] if costs[best] < costs[0] - _MARGIN_BITS else _CHAIN
+
+
+def _measure(samples: NDArray[Any], planes: NDArray[Any], pattern: References) -> float:
+    """Return the mean logarithm of the least-squares residual, in bits, less a common constant."""
+    total = 0.0
+    for plane in planes:
+        first, second = pattern[plane % len(pattern)]
+        if first > plane:
+            continue
+        p = samples[plane - first].astype(np.float64)
+        q = samples[plane - second if second <= plane else plane - first].astype(np.float64)
+        image = samples[plane].astype(np.float64)
+        step = max(1, image.size // _MOST_SAMPLES)
+        west = image[1:-1, :-2].ravel()[::step]
+        near = (image[:-2, 1:-1], image[:-2, :-2], image[:-2, 2:], p[1:-1, 1:-1], p[1:-1, :-2], p[:-2, 1:-1],
+                p[1:-1, 2:], p[2:, 1:-1], q[1:-1, 1:-1])  # fmt: skip
+        table = np.stack([one.ravel()[::step] - west for one in near])
+        target = image[1:-1, 1:-1].ravel()[::step] - west
+        squares = table @ table.T
+        found = np.linalg.solve(squares + (np.trace(squares) * 1e-6 + 1e-3) * np.eye(len(table)), table @ target)
+        total += float(np.log2(np.abs(target - found @ table).mean() + 0.3))
+    return total / len(planes)

@@ -1,0 +1,125 @@
+"""Look into every file once: what it is, where its pixel data lies, what it may be a copy of."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gpushrink.dicom.series import Frame, Volume, group_volumes
+from gpushrink.dicom.source import fingerprint, hash_file, open_source, read_ranges
+from gpushrink.dicom.spans import DicomFile, describe
+from gpushrink.dicom.walk import Found
+from gpushrink.errors import InputError
+from gpushrink.model import EntryKind
+
+__all__ = ["Scan", "scan_files"]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """Hold what the files are; ids are positions in the walk.
+
+    Parameters
+    ----------
+    dicom
+        The DICOM files, copies left out.
+    opaque
+        The other files with the reason, copies left out.
+    copies
+        For each file that has identical ones: their ids, by the id of the first.
+    volumes
+        Native frames in coding order, copies of frames left out.
+    frame_copies
+        For each frame that has identical ones in its volume: those.
+    """
+
+    dicom: dict[int, DicomFile]
+    opaque: dict[int, str]
+    copies: dict[int, list[int]]
+    volumes: list[Volume]
+    frame_copies: dict[Frame, list[Frame]]
+
+
+def scan_files(found: Sequence[Found]) -> Scan:
+    """Look into the files of a walk.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read or changed since the walk.
+    """
+    dicom: dict[int, DicomFile] = {}
+    opaque: dict[int, str] = {}
+    alike: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+    frame_marks: dict[Frame, bytes] = {}
+    for file_id, item in enumerate(found):
+        if item.entry.kind is not EntryKind.FILE:
+            continue
+        with open_source(item) as stream:
+            try:
+                described = describe(stream, item.entry.size)
+                alike[item.entry.size, fingerprint(stream, 0, item.entry.size)].append(file_id)
+                if isinstance(described, DicomFile):
+                    dicom[file_id] = described
+                    if (span := described.native) is not None:
+                        for k in range(span.frames):
+                            offset = span.offset + k * span.frame_bytes
+                            frame_marks[Frame(file_id, offset)] = fingerprint(stream, offset, span.frame_bytes)
+                else:
+                    opaque[file_id] = described
+            except OSError as error:
+                raise InputError(f"cannot read {os.fsdecode(item.path)!r}: {error.strerror}") from None
+    copies = _copies_of_files(found, alike.values())
+    for others in copies.values():
+        for other in others:
+            dicom.pop(other, None)
+            opaque.pop(other, None)
+    volumes, frame_copies = [], {}
+    for volume in group_volumes(dicom):
+        kept, same = _copies_of_frames(found, volume, frame_marks)
+        frame_copies.update(same)
+        volumes.append(Volume(volume.series, volume.modality, volume.rows, volume.columns, volume.sample, tuple(kept)))
+    return Scan(dicom, opaque, copies, volumes, frame_copies)
+
+
+def _copies_of_files(found: Sequence[Found], alike: Iterable[list[int]]) -> dict[int, list[int]]:
+    copies: dict[int, list[int]] = {}
+    for ids in alike:
+        if len(ids) < 2 or found[ids[0]].entry.size == 0:
+            continue
+        firsts: dict[bytes, int] = {}
+        for file_id in ids:
+            first = firsts.setdefault(hash_file(found[file_id]), file_id)
+            if first != file_id:
+                copies.setdefault(first, []).append(file_id)
+    return copies
+
+
+def _copies_of_frames(
+    found: Sequence[Found], volume: Volume, marks: dict[Frame, bytes]
+) -> tuple[list[Frame], dict[Frame, list[Frame]]]:
+    groups: dict[bytes, list[Frame]] = defaultdict(list)
+    for frame in volume.frames:
+        groups[marks[frame]].append(frame)
+    first_of: dict[Frame, Frame] = {}
+    for frames in groups.values():
+        if len(frames) > 1:
+            firsts: dict[bytes, Frame] = {}
+            for frame in frames:
+                content = read_ranges(found[frame.file_id], [(frame.offset, volume.frame_bytes)])[0]
+                first_of[frame] = firsts.setdefault(_digest(content), frame)
+    kept, copies = [], defaultdict(list)
+    for frame in volume.frames:
+        first = first_of.get(frame, frame)
+        if first == frame:
+            kept.append(frame)
+        else:
+            copies[first].append(frame)
+    return kept, dict(copies)
+
+
+def _digest(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()

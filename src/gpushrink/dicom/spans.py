@@ -1,0 +1,209 @@
+"""Find where the pixel data of a DICOM file lies and how it is laid out.
+
+pydicom reads the data set; nothing here changes a byte. Whatever surprises makes the file opaque: that costs
+ratio and nothing else. Source: docs/format.md, DICOM PS3.5 8.1-8.2, PS3.10 7.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from gpushrink.model import SampleFormat
+
+__all__ = ["DicomFile", "PixelSpan", "describe"]
+
+_TAGS = [
+    "TransferSyntaxUID",
+    "SOPInstanceUID",
+    "Modality",
+    "SeriesInstanceUID",
+    "InstanceNumber",
+    "TemporalPositionIdentifier",
+    "AcquisitionNumber",
+    "EchoNumbers",
+    "ImageType",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SliceLocation",
+    "SamplesPerPixel",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "PixelRepresentation",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
+    "PixelData",
+]
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+_GE_PRIVATE = "1.2.840.113619.5.2"  # implicit little endian with big-endian pixel data
+_DEFER = 1024  # values longer than this stay on disk while the data set is read
+_MAX_AXIS = 1 << 24
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSpan:
+    """Say where native frames lie: `frames` runs of `frame_bytes` from `offset` on."""
+
+    offset: int
+    frames: int
+    rows: int
+    columns: int
+    sample: SampleFormat
+
+    @property
+    def frame_bytes(self) -> int:
+        """Return the size of one frame in bytes."""
+        return self.rows * self.columns * self.sample.components * self.sample.item_bytes
+
+    @property
+    def end(self) -> int:
+        """Return the offset of the first byte after the frames."""
+        return self.offset + self.frames * self.frame_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DicomFile:
+    """Say what a DICOM file holds.
+
+    Parameters
+    ----------
+    native
+        The frames of native pixel data, if any.
+    encapsulated
+        Offset and length of pixel data that is compressed already, if any.
+    series
+        What slices must share to be coded together, beside their pixel format.
+    position
+        Along the slice normal, in mm.
+    number
+        InstanceNumber.
+    time
+        What tells volumes of one series apart: temporal position, acquisition, echo.
+    """
+
+    native: PixelSpan | None
+    encapsulated: tuple[int, int] | None
+    series: str
+    modality: str
+    position: float
+    number: int
+    time: tuple[int, ...]
+
+
+def describe(stream: BinaryIO, size: int) -> DicomFile | str:
+    """Read a file's data set and find its pixel data.
+
+    Parameters
+    ----------
+    stream
+        The file, at its start.
+    size
+        Its size in bytes.
+
+    Returns
+    -------
+    DicomFile or str
+        What was found, or why the file is kept as plain bytes.
+    """
+    from pydicom import dcmread  # here: importing it takes longer than reading many a file
+
+    if size < 8:
+        return "too small for DICOM"
+    head = stream.read(132)
+    stream.seek(0)
+    if head[128:132] != b"DICM" and not _may_lack_preamble(head):
+        return "not DICOM"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            dataset = dcmread(stream, defer_size=_DEFER, force=True, specific_tags=_TAGS)
+            return _describe(dataset, size)
+    except Exception as error:  # anything at all: a file that surprises is kept as bytes
+        return f"not readable as DICOM ({type(error).__name__}: {error})"
+
+
+def _may_lack_preamble(head: bytes) -> bool:
+    """Tell whether a data set may begin at byte 0: group 2 or 8, little or big endian, a plausible element."""
+    group = head[:2]
+    return group in (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02") and head[2:4] != b"\xff\xff"
+
+
+def _describe(dataset: Any, size: int) -> DicomFile | str:
+    syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
+    if syntax == _DEFLATED:
+        return "a deflated data set"
+    native, encapsulated = None, None
+    name = next((keyword for keyword in _PIXELS if keyword in dataset), None)
+    if name is None and "SOPInstanceUID" not in dataset and "SeriesInstanceUID" not in dataset:
+        return "no DICOM object"
+    if name is not None:
+        element = dataset.get_item(name, keep_deferred=True)
+        offset, length = int(element.value_tell), int(element.length)
+        if not 0 < offset <= size:
+            return "its pixel data lies outside the file"
+        if length == 0xFFFFFFFF:
+            encapsulated = (offset, size - offset)
+        else:
+            big_endian = not element.is_little_endian or syntax == _GE_PRIVATE
+            native = _native_span(dataset, name, offset, min(length, size - offset), big_endian)
+    return DicomFile(
+        native=native,
+        encapsulated=encapsulated,
+        series=str(dataset.get("SeriesInstanceUID", "")),
+        modality=str(dataset.get("Modality", "") or ""),
+        position=_position(dataset),
+        number=_integer(dataset.get("InstanceNumber")),
+        time=tuple(
+            _integer(dataset.get(key)) for key in ("TemporalPositionIdentifier", "AcquisitionNumber", "EchoNumbers")
+        ),
+    )
+
+
+def _native_span(dataset: Any, name: str, offset: int, length: int, big_endian: bool) -> PixelSpan | None:
+    """Lay frames over the bytes that are really there; None where nothing fits."""
+    rows, columns = _integer(dataset.get("Rows")), _integer(dataset.get("Columns"))
+    components = _integer(dataset.get("SamplesPerPixel"), 1)
+    bits = {"FloatPixelData": 32, "DoubleFloatPixelData": 64}.get(name) or _integer(dataset.get("BitsAllocated"))
+    if bits not in (8, 16, 32) or not 1 <= components <= 4:
+        return None
+    if not (0 < rows <= _MAX_AXIS and 0 < columns <= _MAX_AXIS):
+        return None
+    sample = SampleFormat(
+        item_bytes=bits // 8,
+        signed=_integer(dataset.get("PixelRepresentation")) == 1,
+        big_endian=big_endian and bits > 8,
+        components=components,
+        planar=components > 1 and _integer(dataset.get("PlanarConfiguration")) == 1,
+    )
+    # The length counts, not NumberOfFrames: truncated pixel data has fewer, padded has bytes left over.
+    frames = length // (rows * columns * components * sample.item_bytes)
+    return PixelSpan(offset, frames, rows, columns, sample) if frames else None
+
+
+def _position(dataset: Any) -> float:
+    """Return the position along the slice normal in mm; 0 where the file does not tell. PS3.3 C.7.6.2.1.1."""
+    try:
+        at = [float(value) for value in dataset.ImagePositionPatient]
+        row = [float(value) for value in dataset.ImageOrientationPatient]
+        u, v = row[:3], row[3:]
+        normal = (u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0])
+        position = sum(a * b for a, b in zip(at, normal, strict=True))
+    except Exception:
+        try:
+            position = float(dataset.SliceLocation)
+        except Exception:
+            return 0.0
+    return position if math.isfinite(position) else 0.0
+
+
+def _integer(value: Any, default: int = 0) -> int:
+    try:
+        return int(value)
+    except Exception:
+        return default

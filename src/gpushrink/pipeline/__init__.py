@@ -1,0 +1,1 @@
+"""The two stories, pack and unpack, told with the floors below."""

@@ -1,0 +1,185 @@
+"""The verbs of gpushrink as typed functions; the command line calls these and nothing else."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from gpushrink.archive.reader import Catalogue, read_catalogue
+from gpushrink.errors import UnsafePathError, UsageError, VerifyError
+from gpushrink.pipeline.files import NewFile, StandardOutput, default_threads, open_archive
+from gpushrink.pipeline.packing import PackReport, pack_to_sink
+from gpushrink.pipeline.progress import ProgressFactory, silent
+from gpushrink.pipeline.unpacking import RestoreReport, unpack_archive, verify_archive
+from gpushrink.pipeline.verifying import ProvingTee
+
+__all__ = ["catalogue", "pack", "unpack", "verify"]
+
+PathLike = str | os.PathLike[str]
+
+
+def pack(
+    sources: PathLike | Sequence[PathLike],
+    archive: PathLike,
+    *,
+    verify: bool = True,
+    force: bool = False,
+    threads: int | None = None,
+    progress: ProgressFactory = silent,
+) -> PackReport:
+    """Pack files and folders into one archive that gives every byte back.
+
+    Parameters
+    ----------
+    sources
+        One folder, whose content the archive then holds, or several files and folders, each under its own name.
+    archive
+        Where to write; ``"-"`` is standard output. The name appears only once the archive is whole, proven and on disk.
+    verify
+        Decode what was written and compare it with the hashes of the sources.
+    force
+        Replace an existing archive.
+    threads
+        How many; None for one per processor. Never changes the archive's bytes.
+
+    Raises
+    ------
+    InputError
+        If a source cannot be read, vanishes or changes.
+    DestinationError
+        If the archive cannot be written.
+    VerifyError
+        If what was written does not give the sources back; the archive is not kept.
+    """
+    paths = [Path(sources)] if isinstance(sources, (str, os.PathLike)) else [Path(source) for source in sources]
+    count = _checked_threads(threads)
+    if os.fspath(archive) == "-":
+        return _pack_to_pipe(paths, verify=verify, threads=count, progress=progress)
+    target = Path(archive)
+    _refuse_archive_inside(paths, target)
+    with NewFile(target, force=force) as output:
+        report = pack_to_sink(paths, output, threads=count, progress=progress)
+        if verify:
+            began = time.perf_counter()
+            _insist(verify_archive(output.reopen(), threads=count, progress=progress), report)
+            report.verify_seconds = time.perf_counter() - began
+        output.commit()
+    return report
+
+
+def unpack(
+    archive: PathLike,
+    destination: PathLike,
+    *,
+    paths: Collection[str | bytes] = (),
+    force: bool = False,
+    threads: int | None = None,
+    progress: ProgressFactory = silent,
+) -> RestoreReport:
+    """Bring an archive's tree back below a folder.
+
+    Every file is written under a temporary name, compared with its SHA-256, then renamed. On a damaged archive all
+    that can still be proven is restored; the report names the rest, and `RestoreReport.worst` is the error to raise.
+
+    Parameters
+    ----------
+    archive
+        The archive; ``"-"`` is standard input.
+    paths
+        Only these files and folders; empty for all.
+    force
+        Replace existing files.
+
+    Raises
+    ------
+    NotAnArchiveError, NewerVersionError
+        If the archive cannot be read at all.
+    DestinationError
+        If something is in the way or cannot be written.
+    UsageError
+        If `paths` names what is not there.
+    """
+    wanted = [path if isinstance(path, bytes) else os.fsencode(path) for path in paths]
+    with open_archive(archive) as stream:
+        return unpack_archive(
+            stream,
+            Path(destination),
+            paths=wanted,
+            force=force,
+            threads=_checked_threads(threads),
+            progress=progress,
+        )
+
+
+def verify(archive: PathLike, *, threads: int | None = None, progress: ProgressFactory = silent) -> RestoreReport:
+    """Decode a whole archive and prove every file's SHA-256, writing nothing.
+
+    Raises
+    ------
+    NotAnArchiveError, NewerVersionError
+        If the archive cannot be read at all; what is damaged is in the report.
+    """
+    with open_archive(archive) as stream:
+        return verify_archive(stream, threads=_checked_threads(threads), progress=progress)
+
+
+def catalogue(archive: PathLike) -> Catalogue:
+    """Read what an archive says of itself: entries, hashes, blocks.
+
+    Raises
+    ------
+    ArchiveError
+        If it is no archive, or its index or tree is damaged.
+    """
+    with open_archive(archive) as stream:
+        return read_catalogue(stream)
+
+
+def _pack_to_pipe(paths: Sequence[Path], *, verify: bool, threads: int, progress: ProgressFactory) -> PackReport:
+    output = StandardOutput()
+    if not verify:
+        report = pack_to_sink(paths, output, threads=threads, progress=progress)
+        output.flush()
+        return report
+    tee = ProvingTee(output, threads=threads)
+    try:
+        report = pack_to_sink(paths, tee, threads=threads, progress=progress)
+    except BaseException:
+        tee.abandon()
+        raise
+    output.flush()
+    _insist(tee.finish(), report)
+    return report
+
+
+def _insist(proof: RestoreReport, report: PackReport) -> None:
+    """Turn anything but a perfect proof into an error; note links and names that unpack will refuse."""
+    refusals = [(path, error) for path, error in proof.failures if isinstance(error, UnsafePathError)]
+    wrong = [(path, error) for path, error in proof.failures if not isinstance(error, UnsafePathError)]
+    entries = proof.files + proof.folders + proof.links + len(refusals)
+    if proof.damage or wrong or entries != report.files + report.folders + report.links:
+        what = str(proof.damage[0]) if proof.damage else f"{os.fsdecode(wrong[0][0])!r}: {wrong[0][1]}" if wrong else ""
+        raise VerifyError(f"the archive does not give the sources back ({what}); nothing was kept; please report this")
+    report.skipped += [(path, f"unpack will refuse it: {error}") for path, error in refusals]
+    report.verified = True
+
+
+def _refuse_archive_inside(sources: Sequence[Path], archive: Path) -> None:
+    """Keep an archive from becoming its own source."""
+    place = archive.resolve().parent
+    for source in sources:
+        root = source.resolve()
+        if source.is_dir() and (place == root or root in place.parents):
+            raise UsageError(
+                f"the archive {str(archive)!r} would lie inside the source {str(source)!r}; write it elsewhere"
+            )
+
+
+def _checked_threads(threads: int | None) -> int:
+    if threads is None:
+        return default_threads()
+    if threads < 1:
+        raise UsageError("threads must be at least 1")
+    return threads

@@ -1,0 +1,162 @@
+"""Open and close what the stories read and write: files under temporary names, standard streams."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from gpushrink.errors import DestinationError, InputError
+
+__all__ = ["NewFile", "StandardOutput", "default_threads", "open_archive"]
+
+
+def default_threads() -> int:
+    """Return the number of processors this process may use."""
+    with contextlib.suppress(AttributeError):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def open_archive(archive: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open an archive for reading; ``-`` is standard input.
+
+    Raises
+    ------
+    InputError
+        If it cannot be opened.
+    """
+    if os.fspath(archive) == "-":
+        yield sys.stdin.buffer
+        return
+    path = Path(archive)
+    try:
+        stream = path.open("rb")
+    except OSError as error:
+        raise InputError(f"cannot read archive {str(path)!r}: {error.strerror}") from None
+    with stream:
+        if path.is_dir():
+            raise InputError(f"{str(path)!r} is a folder, not an archive")
+        yield stream
+
+
+class StandardOutput:
+    """Write an archive to standard output, saying plainly when the reader went away."""
+
+    def write(self, data: bytes) -> None:
+        """Write all of `data`.
+
+        Raises
+        ------
+        DestinationError
+            If the pipe is closed at the other end.
+        """
+        try:
+            sys.stdout.buffer.write(data)
+        except BrokenPipeError:
+            raise DestinationError("the reader of standard output went away before the archive was whole") from None
+
+    def flush(self) -> None:
+        """Hand everything to the system."""
+        try:
+            sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            raise DestinationError("the reader of standard output went away before the archive was whole") from None
+
+
+class NewFile:
+    """Write a file under a temporary name beside its own; it takes its name only by `commit`.
+
+    A context manager: leaving it without `commit` removes the temporary file.
+
+    Raises
+    ------
+    DestinationError
+        If the file exists and `force` is False, or cannot be written.
+    """
+
+    def __init__(self, path: Path, *, force: bool) -> None:
+        self.path = path
+        self._force = force
+        self._part = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
+        self._stream: io.BufferedRandom | None = None
+
+    def __enter__(self) -> NewFile:
+        if self.path.is_dir():
+            raise DestinationError(f"{str(self.path)!r} is a folder; name a file in it")
+        if self.path.exists() and not self._force:
+            raise DestinationError(f"{str(self.path)!r} exists already; use --force to replace it")
+        try:
+            self._stream = self._part.open("x+b")
+        except OSError as error:
+            raise DestinationError(f"cannot write {str(self.path)!r}: {error.strerror}") from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._stream is not None:
+            with contextlib.suppress(OSError):  # a full disk: what could not be flushed is thrown away anyway
+                self._stream.close()
+            self._part.unlink(missing_ok=True)
+
+    def write(self, data: bytes) -> None:
+        """Write all of `data`."""
+        with self._explained():
+            self._open.write(data)
+
+    def reopen(self) -> BinaryIO:
+        """Return the file, at its start, for reading what was written."""
+        with self._explained():
+            self._open.flush()
+            self._open.seek(0)
+        return self._open
+
+    def commit(self) -> None:
+        """Make the bytes durable and give the file its name."""
+        with self._explained():
+            self._open.flush()
+            os.fsync(self._open.fileno())
+            self._open.close()
+            if self._force:
+                self._part.replace(self.path)
+            else:
+                _rename_new(self._part, self.path)
+            _sync_folder(self.path.parent)
+
+    @property
+    def _open(self) -> io.BufferedRandom:
+        assert self._stream is not None, "used outside its with statement"
+        return self._stream
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            hint = "; free some space" if error.errno == errno.ENOSPC else ""
+            raise DestinationError(f"cannot write {str(self.path)!r}: {error.strerror}{hint}") from error
+
+
+def _rename_new(part: Path, path: Path) -> None:
+    """Rename without replacing a file that somebody made meanwhile, where the file system can."""
+    if path.exists():
+        raise DestinationError(f"{str(path)!r} appeared meanwhile; use --force to replace it")
+    part.replace(path)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable; Windows has no such call and needs none."""
+    with contextlib.suppress(OSError, AttributeError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,221 @@
+"""The way there: walk, scan, plan, code in parallel, write in order, prove, rename."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpushrink.archive import blocks
+from gpushrink.archive.writer import ArchiveWriter, ByteSink
+from gpushrink.codec import bytestream
+from gpushrink.codec.slab import encode_slab
+from gpushrink.dicom.scan import Scan, scan_files
+from gpushrink.dicom.source import hash_file, read_ranges
+from gpushrink.dicom.walk import Found, Walk, walk_sources
+from gpushrink.model import BlockCodec, EntryKind, Role, SlabShape
+from gpushrink.pipeline.plan import BytesJob, HashJob, Job, SlabJob, plan_jobs
+from gpushrink.pipeline.progress import ProgressFactory, silent
+
+__all__ = ["PackReport", "RoleSizes", "pack_to_sink"]
+
+
+@dataclass(slots=True)
+class RoleSizes:
+    """Count the bytes of one role before and after."""
+
+    source: int = 0
+    stored: int = 0
+
+
+@dataclass(slots=True)
+class PackReport:
+    """Say what a pack did.
+
+    Parameters
+    ----------
+    source_bytes, archive_bytes
+        Sum of the file sizes; size of the archive.
+    roles
+        Per role, bytes in the sources (copies counted once) and bytes in the archive.
+    opaque
+        Files kept as plain bytes with the reason.
+    skipped
+        What has no bytes to keep, or will be refused by unpack, with the reason.
+    verified
+        The archive was decoded again and gave every file's hash.
+    """
+
+    source_bytes: int = 0
+    archive_bytes: int = 0
+    files: int = 0
+    folders: int = 0
+    links: int = 0
+    dicom_files: int = 0
+    copied_files: int = 0
+    copied_frames: int = 0
+    volumes: int = 0
+    seconds: float = 0.0
+    verify_seconds: float = 0.0
+    verified: bool = False
+    threads: int = 1
+    engine: str = ""
+    level: str = ""
+    roles: dict[Role, RoleSizes] = field(default_factory=lambda: {role: RoleSizes() for role in Role})
+    codecs: dict[BlockCodec, int] = field(default_factory=dict)
+    opaque: list[tuple[bytes, str]] = field(default_factory=list)
+    skipped: list[tuple[bytes, str]] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, object]:
+        """Return the report as values that JSON can hold."""
+        return {
+            "source_bytes": self.source_bytes,
+            "archive_bytes": self.archive_bytes,
+            "ratio": round(self.source_bytes / self.archive_bytes, 4) if self.archive_bytes else None,
+            "files": self.files,
+            "folders": self.folders,
+            "links": self.links,
+            "dicom_files": self.dicom_files,
+            "copied_files": self.copied_files,
+            "copied_frames": self.copied_frames,
+            "volumes": self.volumes,
+            "seconds": round(self.seconds, 4),
+            "verify_seconds": round(self.verify_seconds, 4),
+            "verified": self.verified,
+            "threads": self.threads,
+            "engine": self.engine,
+            "level": self.level,
+            "roles": {
+                role.name.lower(): {"source_bytes": sizes.source, "stored_bytes": sizes.stored}
+                for role, sizes in self.roles.items()
+            },
+            "codecs": {codec.name.lower(): count for codec, count in sorted(self.codecs.items())},
+            "opaque": [{"path": _text(path), "reason": reason} for path, reason in self.opaque],
+            "skipped": [{"path": _text(path), "reason": reason} for path, reason in self.skipped],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Coded:
+    """Hold a finished job, ready to be written."""
+
+    payload: bytes = b""
+    codec: BlockCodec = BlockCodec.STORED
+    role: Role = Role.OPAQUE
+    decoded: int = 0
+    file_ids: tuple[int, ...] = ()
+    hashes: tuple[tuple[tuple[int, ...], bytes], ...] = ()
+
+
+def pack_to_sink(
+    sources: Sequence[Path], sink: ByteSink, *, threads: int, progress: ProgressFactory = silent
+) -> PackReport:
+    """Write the archive of the sources to a sink, front to back.
+
+    Raises
+    ------
+    InputError
+        If a source cannot be read, vanishes or changes meanwhile.
+    """
+    began = time.perf_counter()
+    walk = walk_sources(sources)
+    scan = scan_files(walk.found)
+    report = _first_lines(walk, scan)
+    report.threads = threads
+    writer = ArchiveWriter(sink)
+    with progress(report.source_bytes, 0) as bar, ThreadPoolExecutor(threads) as pool:
+        writer.begin([item.entry for item in walk.found])
+        done = 0
+        for coded in _in_order(pool, plan_jobs(walk.found, scan), walk.found, ahead=2 * threads):
+            if coded.hashes:
+                writer.hashes(coded.hashes)
+                continue
+            record = writer.data(
+                coded.payload, codec=coded.codec, role=coded.role, decoded=coded.decoded, file_ids=coded.file_ids
+            )
+            sizes = report.roles[coded.role]
+            sizes.source += coded.decoded
+            sizes.stored += record.length
+            report.codecs[coded.codec] = report.codecs.get(coded.codec, 0) + 1
+            done += coded.decoded
+            bar.advance_to(done)
+        report.archive_bytes = writer.finish()
+    report.seconds = time.perf_counter() - began
+    return report
+
+
+def _first_lines(walk: Walk, scan: Scan) -> PackReport:
+    kinds = [item.entry.kind for item in walk.found]
+    return PackReport(
+        source_bytes=sum(item.entry.size for item in walk.found),
+        files=kinds.count(EntryKind.FILE),
+        folders=kinds.count(EntryKind.FOLDER),
+        links=kinds.count(EntryKind.LINK),
+        dicom_files=len(scan.dicom) + sum(len(scan.copies.get(i, ())) for i in scan.dicom),
+        copied_files=sum(map(len, scan.copies.values())),
+        copied_frames=sum(map(len, scan.frame_copies.values())),
+        volumes=len(scan.volumes),
+        opaque=[(walk.found[i].entry.path, reason) for i, reason in scan.opaque.items()],
+        skipped=list(walk.skipped),
+    )
+
+
+def _in_order(pool: ThreadPoolExecutor, jobs: Iterator[Job], found: Sequence[Found], *, ahead: int) -> Iterator[_Coded]:
+    """Run jobs in parallel and yield their results in order, at most `ahead` of them waiting."""
+    window: deque[Future[_Coded]] = deque()
+    try:
+        for job in jobs:
+            window.append(pool.submit(_run, job, found))
+            if len(window) > ahead:
+                yield window.popleft().result()
+        while window:
+            yield window.popleft().result()
+    finally:
+        for future in window:
+            future.cancel()
+
+
+def _run(job: Job, found: Sequence[Found]) -> _Coded:
+    if isinstance(job, HashJob):
+        return _Coded(hashes=tuple((ids, hash_file(found[ids[0]])) for ids in job.groups))
+    ids = tuple(sorted({target.file_id for target in job.targets}))
+    if isinstance(job, SlabJob):
+        volume, role = job.volume, Role.PIXELS
+        frames = [read_ranges(found[f.file_id], [(f.offset, volume.frame_bytes)])[0] for f in job.frames]
+        data = b"".join(frames)
+        codec, coded = encode_slab(data, SlabShape(len(frames), volume.rows, volume.columns), volume.sample)
+    else:
+        role = job.role
+        data = _gather(job, found)
+        codec, coded = _encode_bytes(role, data)
+    return _Coded(blocks.pack_data(len(data), job.targets, coded), codec, role, len(data), ids)
+
+
+def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
+    """Read the pieces of a job, opening each file once for neighbouring pieces."""
+    parts: list[bytes] = []
+    at = 0
+    while at < len(job.pieces):
+        file_id, ranges = job.pieces[at].file_id, []
+        while at < len(job.pieces) and job.pieces[at].file_id == file_id:
+            ranges.append((job.pieces[at].offset, job.pieces[at].length))
+            at += 1
+        parts += read_ranges(found[file_id], ranges)
+    return b"".join(parts)
+
+
+def _encode_bytes(role: Role, data: bytes) -> tuple[BlockCodec, bytes]:
+    """Code bytes that are no samples, with an effort that fits what they are."""
+    if role == Role.HEADER and len(data) > bytestream.LZMA_LIMIT:
+        coded = bytestream.zstd_compress(data, level=12, long=True)
+        return (BlockCodec.ZSTD, coded) if len(coded) < len(data) else (BlockCodec.STORED, data)
+    kind, coded = bytestream.squeeze(data, effort=2 if len(data) <= bytestream.LZMA_LIMIT else 1)
+    return BlockCodec(kind), coded
+
+
+def _text(path: bytes) -> str:
+    return os.fsdecode(path).encode("utf-8", "replace").decode()

@@ -1,0 +1,220 @@
+"""Decide, before a byte is coded, which block holds what, in which order.
+
+The plan depends on the sources alone, never on threads or time: that is why the same input gives the same archive.
+Files are taken volume by volume. A chapter codes the headers of some files together, then the slabs and other
+bytes that complete them, so that a reader of a pipe needs little memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from gpushrink.codec.slab import slab_ranges
+from gpushrink.dicom.scan import Scan
+from gpushrink.dicom.series import Frame, Volume
+from gpushrink.dicom.walk import Found
+from gpushrink.model import EntryKind, Role, Target
+
+__all__ = ["BytesJob", "HashJob", "Job", "Piece", "SlabJob", "plan_jobs"]
+
+# Headers coded together: enough to share all that slices have in common, little enough to hold in memory.
+HEADER_BYTES = 8 << 20
+BLOCK_BYTES = 8 << 20
+# A volume smaller than this costs less among other bytes than with a block and a model of its own.
+TINY_VOLUME = 2 << 10
+_HASH_FILES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Name a run of bytes of a file."""
+
+    file_id: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class BytesJob:
+    """Code runs of bytes together."""
+
+    role: Role
+    pieces: tuple[Piece, ...]
+    targets: tuple[Target, ...]
+
+    @property
+    def size(self) -> int:
+        """Return the decoded size in bytes."""
+        return sum(piece.length for piece in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class SlabJob:
+    """Code frames of a volume together."""
+
+    volume: Volume
+    frames: tuple[Frame, ...]
+    targets: tuple[Target, ...]
+
+    @property
+    def size(self) -> int:
+        """Return the decoded size in bytes."""
+        return len(self.frames) * self.volume.frame_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HashJob:
+    """Hash files whose last bytes are in the block before: groups of identical files, each read once."""
+
+    groups: tuple[tuple[int, ...], ...]
+
+
+Job = BytesJob | SlabJob | HashJob
+
+
+@dataclass(slots=True)
+class _Chapter:
+    headers: list[Piece] = field(default_factory=list)
+    slabs: list[SlabJob] = field(default_factory=list)
+    small: list[Piece] = field(default_factory=list)
+    encapsulated: list[Piece] = field(default_factory=list)
+    header_bytes: int = 0
+    other_bytes: int = 0
+
+
+class _Planner:
+    def __init__(self, found: Sequence[Found], scan: Scan) -> None:
+        self._found = found
+        self._scan = scan
+        self._missing = [item.entry.size for item in found]
+        self._ready: list[int] = []
+        self._first_of = {other: first for first, others in scan.copies.items() for other in others}
+
+    def jobs(self) -> Iterator[Job]:
+        empty = tuple(
+            i for i, item in enumerate(self._found) if item.entry.kind is EntryKind.FILE and not item.entry.size
+        )
+        if empty:
+            yield HashJob((empty,))
+        chapter, seen = _Chapter(), set[int]()
+        for volume in self._scan.volumes:
+            tiny = len(volume.frames) * volume.frame_bytes < TINY_VOLUME
+            for start, stop in slab_ranges(len(volume.frames), volume.frame_bytes):
+                frames = volume.frames[start:stop]
+                for frame in frames:
+                    for one in (frame, *self._scan.frame_copies.get(frame, ())):
+                        if one.file_id not in seen:
+                            seen.add(one.file_id)
+                            self._add_header(chapter, one.file_id)
+                if tiny and not any(frame in self._scan.frame_copies for frame in frames):
+                    chapter.small += [Piece(f.file_id, f.offset, volume.frame_bytes) for f in frames]
+                else:
+                    chapter.slabs.append(self._slab(volume, frames))
+                chapter.other_bytes += len(frames) * volume.frame_bytes
+                if chapter.header_bytes > HEADER_BYTES:
+                    yield from self._close(chapter)
+                    chapter = _Chapter()
+        for file_id, file in self._scan.dicom.items():
+            if file_id in seen:
+                continue
+            self._add_header(chapter, file_id)
+            if file.encapsulated:
+                chapter.encapsulated.append(Piece(file_id, *file.encapsulated))
+                chapter.other_bytes += file.encapsulated[1]
+            if chapter.header_bytes > HEADER_BYTES:
+                yield from self._close(chapter)
+                chapter = _Chapter()
+        yield from self._close(chapter)
+        # Files of one kind side by side: they have most in common.
+        kind_of = {i: self._found[i].entry.path.rpartition(b".")[2].lower() for i in self._scan.opaque}
+        opaque = sorted(self._scan.opaque, key=lambda i: (kind_of[i], i))
+        whole = [Piece(i, 0, self._found[i].entry.size) for i in opaque if self._found[i].entry.size]
+        yield from self._bytes(Role.OPAQUE, whole)
+        yield from self._hash(0)
+
+    def _add_header(self, chapter: _Chapter, file_id: int) -> None:
+        """Add all bytes of a file outside its pixel data."""
+        file, size = self._scan.dicom[file_id], self._found[file_id].entry.size
+        start, end = size, size
+        if file.native is not None:
+            start, end = file.native.offset, file.native.end
+        elif file.encapsulated is not None:
+            start, end = file.encapsulated[0], sum(file.encapsulated)
+        for offset, length in ((0, start), (end, size - end)):
+            if length:
+                chapter.headers.append(Piece(file_id, offset, length))
+                chapter.header_bytes += length
+
+    def _slab(self, volume: Volume, frames: tuple[Frame, ...]) -> SlabJob:
+        targets, size = [], volume.frame_bytes
+        for k, frame in enumerate(frames):
+            for one in (frame, *self._scan.frame_copies.get(frame, ())):
+                targets += self._targets(k * size, Piece(one.file_id, one.offset, size))
+        return SlabJob(volume, frames, tuple(targets))
+
+    def _targets(self, source: int, piece: Piece) -> list[Target]:
+        """Aim a run at its file and at every identical file."""
+        ids = (piece.file_id, *self._scan.copies.get(piece.file_id, ()))
+        return [Target(source, piece.length, i, piece.offset) for i in ids]
+
+    def _close(self, chapter: _Chapter) -> Iterator[Job]:
+        yield from self._bytes(Role.HEADER, chapter.headers)
+        yield from self._bytes(Role.PIXELS, chapter.small)
+        for slab in chapter.slabs:
+            yield slab
+            yield from self._done(slab.targets)
+        yield from self._bytes(Role.ENCAPSULATED, chapter.encapsulated)
+        yield from self._hash(0)
+
+    def _bytes(self, role: Role, pieces: Sequence[Piece]) -> Iterator[Job]:
+        """Code pieces together in blocks of bounded size, splitting large ones."""
+        batch: list[Piece] = []
+        size = 0
+        for piece in pieces:
+            at, left = piece.offset, piece.length
+            while left:
+                part = min(left, BLOCK_BYTES - size)
+                batch.append(Piece(piece.file_id, at, part))
+                at, left, size = at + part, left - part, size + part
+                if size == BLOCK_BYTES:
+                    yield from self._block(role, batch)
+                    batch, size = [], 0
+        if batch:
+            yield from self._block(role, batch)
+
+    def _block(self, role: Role, batch: Sequence[Piece]) -> Iterator[Job]:
+        targets: list[Target] = []
+        source = 0
+        for piece in batch:
+            targets += self._targets(source, piece)
+            source += piece.length
+        yield BytesJob(role, tuple(batch), tuple(targets))
+        yield from self._done(targets)
+
+    def _done(self, targets: Sequence[Target]) -> Iterator[Job]:
+        """Note which files are complete now."""
+        for target in targets:
+            self._missing[target.file_id] -= target.length
+            if not self._missing[target.file_id]:
+                self._ready.append(target.file_id)
+        yield from self._hash(_HASH_FILES)
+
+    def _hash(self, at_least: int) -> Iterator[Job]:
+        if len(self._ready) > at_least:
+            groups: dict[int, list[int]] = {}
+            for file_id in self._ready:
+                groups.setdefault(self._first_of.get(file_id, file_id), []).append(file_id)
+            yield HashJob(tuple(tuple(sorted(ids)) for ids in groups.values()))
+            self._ready = []
+
+
+def plan_jobs(found: Sequence[Found], scan: Scan) -> Iterator[Job]:
+    """Yield the jobs in archive order.
+
+    Parameters
+    ----------
+    found
+        The walk; file ids are positions in it.
+    """
+    return _Planner(found, scan).jobs()
