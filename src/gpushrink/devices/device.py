@@ -32,7 +32,7 @@ class Kernel:
 
     file: str
     name: str
-    defines: tuple[tuple[str, int], ...] = ()
+    defines: tuple[tuple[str, int | str], ...] = ()
 
     @property
     def options(self) -> tuple[str, ...]:

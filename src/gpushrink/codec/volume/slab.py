@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.entropy import decode_segments, encode_segments
+from gpushrink.codec.entropy.engine import Engine
 from gpushrink.codec.volume import fit, tokens
 from gpushrink.codec.volume import reference as reference_engine
 from gpushrink.codec.volume.geometry import TOP, Layout, References, fill_edges, resolve_references
@@ -21,7 +22,7 @@ from gpushrink.codec.volume.levels import LEVELS, Level
 from gpushrink.codec.volume.parameters import Model, PlaneModel
 from gpushrink.errors import CorruptError
 
-__all__ = ["CHAIN", "decode_slab", "encode_slab", "name_engine"]
+__all__ = ["CHAIN", "decode_slab", "encode_slab", "join_payload", "name_engine", "split_payload"]
 
 EngineName = Literal["auto", "numpy", "numba"]
 
@@ -227,15 +228,22 @@ def _write(
     for z in range(depth):
         kernels.gather_plane(last, z * layout.size + layout.origin, layout, contexts[z], cursors, values)
     del contexts
+    main_tokens, main_raw = tokens.split(values)
+    main_coded = encode_segments(main_tokens, lengths, engine=engine)
+    return join_payload(model, counts, main_coded, main_raw, engine=engine)
+
+
+def join_payload(
+    model: Model, counts: NDArray[np.int64], main_coded: bytes, main_raw: bytes, *, engine: EngineName | Engine
+) -> bytes:
+    """Write a slab: its model, its counts of shape (planes, contexts), its entropy-coded tokens and their raw bits."""
     head, coefficients = model.to_numbers()
     changes = np.diff(counts, axis=0, prepend=0).T.ravel()
     side = tokens.fold(np.concatenate([np.array(part, np.int64) for part in (head, coefficients, changes)]))
     side_tokens, side_raw = tokens.split(side)
     side_lengths = [len(head), len(coefficients), len(changes)]
     # The number of contexts, less one, leads: the counts' length follows from it.
-    side_coded = bytes([contexts_in_all - 1]) + encode_segments(side_tokens, side_lengths, engine=engine)
-    main_tokens, main_raw = tokens.split(values)
-    main_coded = encode_segments(main_tokens, lengths, engine=engine)
+    side_coded = bytes([model.context_count - 1]) + encode_segments(side_tokens, side_lengths, engine=engine)
     header = _HEADER.pack(
         _VERSION, len(head), len(coefficients), len(side_coded), len(side_raw), len(main_coded)
     )  # fmt: skip
@@ -323,6 +331,23 @@ def _read(
     payload: bytes, depth: int, area: int, engine: EngineName
 ) -> tuple[Model, NDArray[np.int64], NDArray[np.uint16]]:
     """Read and check all parts of a payload."""
+    model, counts, main_coded, main_raw = split_payload(payload, depth, area, engine=engine)
+    values = tokens.join(decode_segments(main_coded, counts.sum(axis=0), engine=engine), main_raw)
+    if len(values) and int(values.max()) > 0xFFFF:
+        raise CorruptError("a residual of a volume slab has more than 16 bits; the archive is damaged")
+    return model, counts, values.astype(np.uint16)
+
+
+def split_payload(
+    payload: bytes, depth: int, area: int, *, engine: EngineName | Engine
+) -> tuple[Model, NDArray[np.int64], bytes, bytes]:
+    """Read and check what `join_payload` wrote, for `depth` planes of `area` samples.
+
+    Raises
+    ------
+    CorruptError
+        If a part is missing, too long, or contradicts the others.
+    """
     if len(payload) < _HEADER.size:
         raise CorruptError("a volume slab is shorter than its header; the archive is damaged")
     version, head_count, coefficient_count, *sizes = _HEADER.unpack_from(payload)
@@ -338,15 +363,11 @@ def _read(
     model, counts = _read_side(side_coded, side_raw, head_count, coefficient_count, depth, engine)
     if (counts < 0).any() or (counts.sum(axis=1) != area).any():
         raise CorruptError("the context counts of a volume slab do not add up; the archive is damaged")
-    coded = decode_segments(main_coded, counts.sum(axis=0), engine=engine)
-    values = tokens.join(coded, payload[edges[-1] :])
-    if len(values) and int(values.max()) > 0xFFFF:
-        raise CorruptError("a residual of a volume slab has more than 16 bits; the archive is damaged")
-    return model, counts, values.astype(np.uint16)
+    return model, counts, main_coded, payload[edges[-1] :]
 
 
 def _read_side(
-    coded: bytes, raw: bytes, head_count: int, coefficient_count: int, depth: int, engine: EngineName
+    coded: bytes, raw: bytes, head_count: int, coefficient_count: int, depth: int, engine: EngineName | Engine
 ) -> tuple[Model, NDArray[np.int64]]:
     if not coded:
         raise CorruptError("a volume slab has no parameters; the archive is damaged")

@@ -1,0 +1,336 @@
+"""The volume codec on a device: the same slab bytes, the same samples back.
+
+The fit runs on the host, on the very arrays and functions of the CPU path, so that both write one model; residuals
+of each stage come back for it. All that touches every sample runs on the device.
+Source: docs/format-volume.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from gpushrink.codec.entropy import decode_segments, encode_segments
+from gpushrink.codec.entropy.engine import Engine
+from gpushrink.codec.volume import slab
+from gpushrink.codec.volume.geometry import (
+    Layout,
+    References,
+    resolve_references,
+    wavefront_order,
+)
+from gpushrink.codec.volume.levels import LEVELS, Level
+from gpushrink.codec.volume.parameters import Model
+from gpushrink.devices.device import Device, DeviceArray, Kernel
+from gpushrink.devices.entropy_engine import DeviceEngine
+from gpushrink.devices.volume_program import (
+    TOKEN_DEFINES,
+    TOKEN_WARPS,
+    VOLUME_WARPS,
+    count_lag,
+    pack_model,
+    volume_kernel,
+)
+from gpushrink.errors import CorruptError
+
+__all__ = ["DeviceVolumeCodec"]
+
+_BLOCK: Final = 32 * VOLUME_WARPS
+_TILE: Final = 32 * TOKEN_WARPS
+_TYPES: Final = {np.dtype(np.uint8): 0, np.dtype(np.int8): 1, np.dtype(np.uint16): 2, np.dtype(np.int16): 3}
+_CONTEXTS: Final = 256
+
+
+@dataclass(frozen=True)
+class _Geometry:
+    """A slab's shape with rows the shorter axis, and where its samples lie in the caller's array."""
+
+    depth: int
+    rows: int
+    columns: int
+    row_stride: int
+    column_stride: int
+
+    @classmethod
+    def of(cls, shape: tuple[int, int, int]) -> _Geometry:
+        depth, rows, columns = shape
+        if rows > columns:
+            return cls(depth, columns, rows, 1, columns)
+        return cls(depth, rows, columns, columns, 1)
+
+    @property
+    def area(self) -> int:
+        return self.rows * self.columns
+
+    @property
+    def strides(self) -> list[np.generic]:
+        return [np.int64(self.area), np.int64(self.row_stride), np.int64(self.column_stride)]
+
+    @property
+    def sizes(self) -> list[np.generic]:
+        return [np.uint32(self.rows), np.uint32(self.columns)]
+
+    def grid(self, count: int) -> tuple[int, int]:
+        return -(-count // _BLOCK), self.depth
+
+
+def _resolve(depth: int, references: References) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Give how many planes back each plane's references lie, 0 for none."""
+    pairs = [resolve_references(z, references) for z in range(depth)]
+    first = [0 if pair is None else z - pair[0] for z, pair in enumerate(pairs)]
+    second = [0 if pair is None else z - pair[1] for z, pair in enumerate(pairs)]
+    return np.array(first, np.int32), np.array(second, np.int32)
+
+
+class DeviceVolumeCodec:
+    """Encode and decode slabs on one device.
+
+    Parameters
+    ----------
+    device
+        Where the arrays live and the kernels run.
+    """
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._entropy: Engine = DeviceEngine(device)
+
+    def encode_slab(
+        self, samples: NDArray[Any], *, level: str = "default", references: References = slab.CHAIN
+    ) -> bytes:
+        """Encode a slab; the bytes are those of `gpushrink.codec.volume.encode_slab`.
+
+        Raises
+        ------
+        ValueError
+            If the shape or dtype is not one a slab can have.
+        """
+        slab._check_shape(samples.shape)
+        if samples.dtype not in _TYPES:
+            raise ValueError(f"the volume codec takes 8 and 16 bit integers, not {samples.dtype}")
+        return _Encoding(self._device, self._entropy, np.ascontiguousarray(samples), LEVELS[level], references).run()
+
+    def decode_slab(self, payload: bytes, *, shape: tuple[int, int, int], dtype: DTypeLike) -> DeviceArray:
+        """Decode a slab and leave it on the device, of this shape and dtype.
+
+        Raises
+        ------
+        CorruptError
+            If the payload is not one that `encode_slab` can have written for this shape and dtype.
+        ValueError
+            If the shape or dtype is not one a slab can have.
+        """
+        slab._check_shape(shape)
+        kind = np.dtype(dtype)
+        if kind not in _TYPES:
+            raise ValueError(f"the volume codec gives 8 and 16 bit integers, not {kind}")
+        device, geometry = self._device, _Geometry.of(shape)
+        model, counts, values = self._read(payload, geometry)
+        limits = np.iinfo(kind)
+        if model.least < limits.min or model.least + model.span > limits.max:
+            raise CorruptError("a volume slab holds values outside its sample type; the archive is damaged")
+        first, second = _resolve(geometry.depth, model.references)
+        if any(bool(back) not in model.plane_models for back in first):
+            raise CorruptError("a volume slab lacks the model of some planes; the archive is damaged")
+        layout = Layout.wavefront(geometry.rows, geometry.columns)
+        stage_size = layout.size * geometry.depth
+        planes = device.zeros(stage_size, np.uint16)
+        residuals = device.zeros(model.stage_count * stage_size, np.int16)
+        begins, ends = _bounds(counts)
+        cursors, faults = device.put(begins), device.zeros(geometry.depth, np.uint32)
+        fixed = [
+            planes, residuals, device.put(pack_model(model)), np.int32(geometry.rows), np.int32(geometry.columns),
+            device.put(first), device.put(second), np.uint64(stage_size), np.uint32(model.start), values, cursors,
+            device.put(ends),
+        ]  # fmt: skip
+        lag = count_lag(model.tap_set)
+        lines = geometry.columns + 2 * (geometry.rows - 1)
+        kernel = volume_kernel("volume_decode.cu", "decode_step", model.tap_set)
+        for step in range(lines + 5 + lag * (geometry.depth - 1)):
+            device.launch(
+                kernel, grid=(geometry.depth,), block=(_BLOCK,), args=[*fixed, np.int32(step), np.int32(lag), faults]
+            )
+        for z in np.flatnonzero(device.get(faults)):
+            raise CorruptError(f"the streams of plane {z} of a volume slab do not fit it; the archive is damaged")
+        result = device.empty(shape, kind)
+        device.launch(
+            volume_kernel("volume_decode.cu", "unpad_planes", model.tap_set),
+            grid=geometry.grid(geometry.area),
+            block=(_BLOCK,),
+            args=[
+                planes, np.uint32(_TYPES[kind]), *geometry.sizes, *geometry.strides, np.int32(model.least),
+                result.reshape(-1).view(np.uint8),
+            ],
+        )  # fmt: skip
+        return result
+
+    def _read(self, payload: bytes, geometry: _Geometry) -> tuple[Model, NDArray[np.int64], DeviceArray]:
+        """Read and check all parts; the values end on the device."""
+        model, counts, main_coded, raw_bits = slab.split_payload(
+            payload, geometry.depth, geometry.area, engine=self._entropy
+        )
+        coded = decode_segments(main_coded, counts.sum(axis=0), engine=self._entropy)
+        device, count = self._device, len(coded)
+        tiles = -(-count // _TILE)
+        held = device.put(coded)
+        tile_bits = device.empty(tiles, np.uint32)
+        device.launch(
+            _token_kernel("count_raw_bits"), grid=(tiles,), block=(_TILE,), args=[held, np.uint64(count), tile_bits]
+        )
+        begins, bits = _prefix(device.get(tile_bits))
+        if (bits + 7) // 8 != len(raw_bits):
+            raise CorruptError("the raw bits of a volume slab have the wrong length; the archive is damaged")
+        raw = device.put(np.frombuffer(raw_bits + bytes(8), np.uint8))
+        values, fault = device.empty(count, np.uint16), device.zeros(1, np.uint32)
+        device.launch(
+            _token_kernel("join_tokens"),
+            grid=(tiles,),
+            block=(_TILE,),
+            args=[held, np.uint64(count), device.put(begins), raw, values, fault],
+        )
+        if device.get(fault)[0]:
+            raise CorruptError("a residual of a volume slab has more than 16 bits; the archive is damaged")
+        return model, counts, values
+
+
+class _Encoding:
+    """One slab on its way to bytes: what the steps share."""
+
+    def __init__(
+        self, device: Device, entropy: Engine, samples: NDArray[Any], steer: Level, references: References
+    ) -> None:
+        self._device, self._entropy, self._steer = device, entropy, steer
+        self._geometry = geometry = _Geometry.of(samples.shape)
+        self._layout = Layout.raster(geometry.rows, geometry.columns)
+        self._stage_size = self._layout.size * geometry.depth
+        pattern = tuple((int(a), int(b)) for a, b in references)
+        self._pairs = [resolve_references(z, pattern) for z in range(geometry.depth)]
+        first, second = _resolve(geometry.depth, pattern)
+        self._first, self._second = device.put(first), device.put(second)
+        raw, kind = device.put(samples.reshape(-1).view(np.uint8)), np.uint32(_TYPES[samples.dtype])
+        limits = device.put(np.array([1 << 20, -(1 << 20)], np.int32))
+        self._launch("find_limits", (min(1024, -(-samples.size // _BLOCK)),), [raw, kind, np.uint64(samples.size), limits])
+        least, most = (int(value) for value in device.get(limits))
+        line = samples[0, :, 0] if geometry.row_stride == 1 else samples[0, 0]
+        start = int(np.sort(line)[geometry.columns // 2]) - least
+        self._model = Model(steer.tap_set, least, most - least, start, pattern, np.zeros(0, np.int32), 3, {})
+        self._planes = device.empty(self._stage_size, np.uint16)
+        self._residuals = device.empty(self._model.stage_count * self._stage_size, np.int16)
+        self._launch(
+            "pad_planes",
+            geometry.grid(self._layout.size),
+            [raw, kind, *geometry.strides, *geometry.sizes, self._first, np.int32(least), np.uint32(start), self._planes],
+        )
+
+    def run(self) -> bytes:
+        self._fit()
+        return self._write()
+
+    def _launch(self, name: str, grid: tuple[int, ...], args: list[Any]) -> None:
+        kernel = volume_kernel("volume_encode.cu", name, self._steer.tap_set)
+        self._device.launch(kernel, grid=grid, block=(_BLOCK,), args=args)
+
+    def predict(self, stage: int) -> NDArray[np.int16]:
+        """Predict every sample in one stage and give its residuals, edges included."""
+        geometry, packed = self._geometry, self._device.put(pack_model(self._model))
+        common = [*geometry.sizes, self._first, self._second, np.uint64(self._stage_size), np.uint32(stage)]
+        self._launch(
+            "predict_stage", geometry.grid(geometry.area), [self._planes, self._residuals, packed, *common]
+        )
+        echoes = self._residuals[stage * self._stage_size : (stage + 1) * self._stage_size]
+        self._launch("pad_residuals", geometry.grid(self._layout.size), [*geometry.sizes, self._first, echoes])
+        found: NDArray[np.int16] = self._device.get(echoes)
+        return found
+
+    def _fit(self) -> None:
+        """Fit stage after stage on the host; predict every sample on the device."""
+        flat = self._device.get(self._planes)
+        pitch = self._layout.row_step
+        residuals = np.zeros(
+            (self._model.stage_count, self._geometry.depth, self._layout.size // pitch, pitch), np.int16
+        )
+        slab._fit_model(
+            self._model, self._steer, _Predictor(self, residuals), flat.reshape(residuals.shape[1:]), residuals,
+            self._pairs, self._layout,
+        )  # fmt: skip
+
+    def _write(self) -> bytes:
+        device, geometry, model = self._device, self._geometry, self._model
+        contexts = device.empty(geometry.depth * geometry.area, np.uint8)
+        found = device.zeros((geometry.depth, _CONTEXTS), np.uint32)
+        self._launch(
+            "find_contexts",
+            geometry.grid(geometry.area),
+            [
+                self._planes, self._residuals, device.put(pack_model(model)), *geometry.sizes, self._first,
+                self._second, np.uint64(self._stage_size), contexts, found,
+            ],
+        )  # fmt: skip
+        counts = device.get(found)[:, : model.context_count].astype(np.int64)
+        begins, _ = _bounds(counts)
+        values = device.empty(geometry.depth * geometry.area, np.uint16)
+        last = self._residuals[(model.stage_count - 1) * self._stage_size :]
+        order = wavefront_order(geometry.rows, geometry.columns).astype(np.uint32)
+        self._launch(
+            "gather_values",
+            (geometry.depth,),
+            [last, contexts, device.put(order), device.put(begins), *geometry.sizes, values],
+        )
+        coded, raw = self._split(values)
+        lengths = counts.sum(axis=0)
+        main_coded = encode_segments(coded, lengths, engine=self._entropy)
+        return slab.join_payload(model, counts, main_coded, raw, engine=self._entropy)
+
+    def _split(self, values: DeviceArray) -> tuple[NDArray[np.uint8], bytes]:
+        device, count = self._device, len(values)
+        tiles = -(-count // _TILE)
+        held, tile_bits = device.empty(count, np.uint8), device.empty(tiles, np.uint32)
+        size = np.uint64(count)
+        device.launch(_token_kernel("split_tokens"), grid=(tiles,), block=(_TILE,), args=[values, size, held, tile_bits])
+        begins, bits = _prefix(device.get(tile_bits))
+        raw = device.zeros(bits // 32 + 2, np.uint32)
+        device.launch(
+            _token_kernel("write_raw_bits"),
+            grid=(tiles,),
+            block=(_TILE,),
+            args=[values, size, tile_bits, device.put(begins), raw],
+        )
+        return device.get(held), device.get(raw).astype("<u4").tobytes()[: (bits + 7) // 8]
+
+
+class _Predictor:
+    """Stand in for an engine while a model is fitted: a stage's first plane brings them all."""
+
+    def __init__(self, encoding: _Encoding, residuals: NDArray[np.int16]) -> None:
+        self._encoding, self._residuals = encoding, residuals
+        self._done = -1
+
+    def predict_plane(
+        self, samples: Any, residuals: Any, at: int, layout: Layout, stage: int, stage_size: int, bound: Any, span: int
+    ) -> None:
+        """Do what `reference.predict_plane` does, edges too, for all planes at once."""
+        if stage > self._done:
+            self._residuals[stage] = self._encoding.predict(stage).reshape(self._residuals[stage].shape)
+            self._done = stage
+
+
+def _token_kernel(name: str) -> Kernel:
+    return Kernel("tokens.cu", name, TOKEN_DEFINES)
+
+
+def _bounds(counts: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Give where each (plane, context) run begins and ends in the values: uint32, shape (planes, 256)."""
+    lengths = counts.sum(axis=0)
+    ends = np.zeros((len(counts), _CONTEXTS), np.uint32)
+    ends[:, : counts.shape[1]] = np.cumsum(counts, axis=0) + (np.cumsum(lengths) - lengths)
+    begins = ends.copy()
+    begins[:, : counts.shape[1]] -= counts.astype(np.uint32)
+    return begins, ends
+
+
+def _prefix(tile_bits: NDArray[np.uint32]) -> tuple[NDArray[np.uint64], int]:
+    ends = np.cumsum(tile_bits.astype(np.uint64))
+    return ends - tile_bits.astype(np.uint64), int(ends[-1])
