@@ -8,7 +8,8 @@ Source: docs/format-volume.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from types import ModuleType
+from typing import Any, Final, cast
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -212,7 +213,9 @@ class _Encoding:
         self._first, self._second = device.put(first), device.put(second)
         raw, kind = device.put(samples.reshape(-1).view(np.uint8)), np.uint32(_TYPES[samples.dtype])
         limits = device.put(np.array([1 << 20, -(1 << 20)], np.int32))
-        self._launch("find_limits", (min(1024, -(-samples.size // _BLOCK)),), [raw, kind, np.uint64(samples.size), limits])
+        self._launch(
+            "find_limits", (min(1024, -(-samples.size // _BLOCK)),), [raw, kind, np.uint64(samples.size), limits]
+        )
         least, most = (int(value) for value in device.get(limits))
         line = samples[0, :, 0] if geometry.row_stride == 1 else samples[0, 0]
         start = int(np.sort(line)[geometry.columns // 2]) - least
@@ -222,7 +225,16 @@ class _Encoding:
         self._launch(
             "pad_planes",
             geometry.grid(self._layout.size),
-            [raw, kind, *geometry.strides, *geometry.sizes, self._first, np.int32(least), np.uint32(start), self._planes],
+            [
+                raw,
+                kind,
+                *geometry.strides,
+                *geometry.sizes,
+                self._first,
+                np.int32(least),
+                np.uint32(start),
+                self._planes,
+            ],
         )
 
     def run(self) -> bytes:
@@ -237,9 +249,7 @@ class _Encoding:
         """Predict every sample in one stage and give its residuals, edges included."""
         geometry, packed = self._geometry, self._device.put(pack_model(self._model))
         common = [*geometry.sizes, self._first, self._second, np.uint64(self._stage_size), np.uint32(stage)]
-        self._launch(
-            "predict_stage", geometry.grid(geometry.area), [self._planes, self._residuals, packed, *common]
-        )
+        self._launch("predict_stage", geometry.grid(geometry.area), [self._planes, self._residuals, packed, *common])
         echoes = self._residuals[stage * self._stage_size : (stage + 1) * self._stage_size]
         self._launch("pad_residuals", geometry.grid(self._layout.size), [*geometry.sizes, self._first, echoes])
         found: NDArray[np.int16] = self._device.get(echoes)
@@ -253,7 +263,7 @@ class _Encoding:
             (self._model.stage_count, self._geometry.depth, self._layout.size // pitch, pitch), np.int16
         )
         slab._fit_model(
-            self._model, self._steer, _Predictor(self, residuals), flat.reshape(residuals.shape[1:]), residuals,
+            self._model, self._steer, cast(ModuleType, _Predictor(self, residuals)), flat.reshape(residuals.shape[1:]), residuals,
             self._pairs, self._layout,
         )  # fmt: skip
 
@@ -289,7 +299,9 @@ class _Encoding:
         tiles = -(-count // _TILE)
         held, tile_bits = device.empty(count, np.uint8), device.empty(tiles, np.uint32)
         size = np.uint64(count)
-        device.launch(_token_kernel("split_tokens"), grid=(tiles,), block=(_TILE,), args=[values, size, held, tile_bits])
+        device.launch(
+            _token_kernel("split_tokens"), grid=(tiles,), block=(_TILE,), args=[values, size, held, tile_bits]
+        )
         begins, bits = _prefix(device.get(tile_bits))
         raw = device.zeros(bits // 32 + 2, np.uint32)
         device.launch(

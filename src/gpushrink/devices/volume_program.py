@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -29,7 +30,7 @@ def volume_kernel(file: str, name: str, tap_set: int) -> Kernel:
     """Return one of the volume kernels for one set of neighbours."""
     taps = TAP_SETS[tap_set]
 
-    def listed(macro: str, rows: list[tuple[int, ...]]) -> str:
+    def listed(macro: str, rows: Sequence[tuple[int, ...]]) -> str:
         return " ".join(f"{macro}({','.join(map(str, row))})" for row in rows)
 
     defines: list[tuple[str, int | str]] = [
@@ -38,12 +39,12 @@ def volume_kernel(file: str, name: str, tap_set: int) -> Kernel:
         ("DIRECTIONS", taps.directions),
         ("COEFFICIENT_BITS", COEFFICIENT_BITS),
         ("FLOOR_LEVELS", FLOOR_LEVELS),
-        ("ENERGIES", listed("TAP", list(taps.energy))),
+        ("ENERGIES", listed("TAP", taps.energy)),
         ("STEPS", listed("STEP", [(*one, *other) for one, other in taps.steps])),
     ]
     for stage in range(_MOST_STAGES):
         here = stage < len(taps.plain)
-        defines.append((f"PLAIN_{stage}", listed("TAP", list(taps.plain[stage])) if here else ""))
+        defines.append((f"PLAIN_{stage}", listed("TAP", taps.plain[stage]) if here else ""))
         echoes = [(source, *tap) for source, tap in taps.feedback[stage]] if here else []
         defines.append((f"ECHOES_{stage}", listed("ECHO", echoes)))
     return Kernel(file, name, tuple(defines))
@@ -52,8 +53,8 @@ def volume_kernel(file: str, name: str, tap_set: int) -> Kernel:
 def count_lag(tap_set: int) -> int:
     """Return how many lines a plane stays behind the plane before it.
 
-    One more than the farthest line that is looked into: by taps, by the classes (3, the place below and to the
-    right would be 3; the classes alone look 2 ahead), and by the rows above, which are filled 2 columns ahead.
+    One more than the farthest line that is looked into: by the taps, by the classes (2, the place below), and to
+    fill the rows above, 2 columns ahead of the line and out of a column that may lie one line further.
     """
     taps = TAP_SETS[tap_set]
     looked: list[Tap] = [tap for stage in taps.plain for tap in stage]
