@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The container: bytes only, no arrays, no DICOM."""

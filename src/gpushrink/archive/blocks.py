@@ -219,6 +219,9 @@ def parse_index(payload: bytes | memoryview, entries: int) -> list[BlockRecord]:
     count = cursor.varint()
     types, codecs, roles = cursor.take(count), cursor.take(count), cursor.take(count)
     offsets, lengths, decoded = cursor.column(count), cursor.column(count), cursor.column(count)
+    for kind, codec, role in zip(types, codecs, roles, strict=True):
+        if kind == BlockType.DATA:
+            check_codec_and_role(codec, role)
     if any(kind not in BlockType._value2member_map_ for kind in types):
         raise NewerVersionError(f"{what} names block type {max(types)}, which is reserved; update gpushrink")
     records = []

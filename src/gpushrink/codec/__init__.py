@@ -1,1 +1,1 @@
-"""Placeholder."""
+"""The codecs of data blocks: samples or bytes in, bytes out."""

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from gpushrink.codec import bytestream, planes
-from gpushrink.codec.table import encode_slab_as_planes, frames_as_samples
+from gpushrink.codec.table import encode_slab_as_planes, encode_slab_as_volume, frames_as_samples
 from gpushrink.model import BlockCodec, SampleFormat, SlabShape
 
-__all__ = ["SLAB_BYTES", "encode_slab", "slab_ranges"]
+__all__ = ["LEVELS", "SLAB_BYTES", "encode_slab", "name_engine", "slab_ranges"]
+
+LEVELS = ("fast", "default", "max")
 
 SLAB_BYTES = 16 << 20
 _SAMPLE_BYTES = 1 << 19
+# A simple stage is tried in full where its sample comes this near to the volume codec: samples err.
+_NEAR = 1.1
+
+
+def name_engine(wanted: Literal["auto", "numpy", "numba"]) -> str:
+    """Return the engine that codes samples on this machine."""
+    from gpushrink.codec import volume
+
+    return volume.name_engine(wanted)
 
 
 def slab_ranges(frames: int, frame_bytes: int) -> list[tuple[int, int]]:
@@ -25,27 +38,46 @@ def slab_ranges(frames: int, frame_bytes: int) -> list[tuple[int, int]]:
     return [(frames * k // count, frames * (k + 1) // count) for k in range(count)]
 
 
-def encode_slab(data: bytes, shape: SlabShape, sample: SampleFormat) -> tuple[BlockCodec, bytes]:
-    """Choose by coding a sample of the slab, then code it; the result is never longer than `data`.
+def encode_slab(data: bytes, shape: SlabShape, sample: SampleFormat, *, level: str) -> tuple[BlockCodec, bytes]:
+    """Code a slab with the volume codec, or with a simple stage where that comes out smaller.
 
     Parameters
     ----------
     data
         The frames one after another, as stored.
+    level
+        "fast", "default" or "max": how much the volume codec tries.
+
+    Returns
+    -------
+    tuple of BlockCodec and bytes
+        Never longer than `data`.
     """
-    samples = frames_as_samples(data, shape, sample)
-    frame_bytes = len(data) // shape.slices
-    taken = min(shape.slices, max(2, _SAMPLE_BYTES // frame_bytes))
-    start = (shape.slices - taken) // 2
-    part = samples[start : start + taken]
-    if frame_bytes * taken > 2 * _SAMPLE_BYTES:
-        rows = max(8, shape.rows * 2 * _SAMPLE_BYTES // (frame_bytes * taken))
-        top = max(0, (shape.rows - rows) // 2)
-        part = part[:, :, top : top + rows]
-    axes, fold, _ = planes.choose(part)
-    candidates: list[tuple[BlockCodec, bytes]] = [
-        (BlockCodec.PLANES, encode_slab_as_planes(data, shape, sample, axes, fold))
-    ]
-    kind, coded = bytestream.squeeze(data, effort=2 if len(data) <= bytestream.LZMA_LIMIT else 0)
-    candidates.append((BlockCodec(kind), coded))
+    candidates: list[tuple[BlockCodec, bytes]] = [(BlockCodec.STORED, data)]
+    if sample.item_bytes <= 2:
+        candidates.append((BlockCodec.VOLUME, encode_slab_as_volume(data, shape, sample, level)))
+    least = len(candidates[-1][1])
+    part = _middle(frames_as_samples(data, shape, sample))
+    scale = len(data) / part.nbytes
+    axes, fold, size = planes.choose(part)
+    if size * scale < least * _NEAR:
+        candidates.append((BlockCodec.PLANES, encode_slab_as_planes(data, shape, sample, axes, fold)))
+    small = len(data) <= bytestream.LZMA_LIMIT
+    if small or len(bytestream.zstd_compress(part.tobytes(), level=3)) * scale < least * _NEAR:
+        kind, coded = bytestream.squeeze(data, effort=2 if small else 1)
+        candidates.append((BlockCodec(kind), coded))
     return min(candidates, key=lambda pair: len(pair[1]))
+
+
+def _middle(samples: planes.Samples) -> planes.Samples:
+    """Take a few whole slices, or the middle rows of large ones, from the middle of a slab."""
+    slices, _, rows, _ = samples.shape
+    frame_bytes = samples.nbytes // slices
+    taken = min(slices, max(2, _SAMPLE_BYTES // frame_bytes))
+    start = (slices - taken) // 2
+    part = samples[start : start + taken]
+    if part.nbytes > 2 * _SAMPLE_BYTES:
+        height = min(rows, max(8, rows * 2 * _SAMPLE_BYTES // part.nbytes))
+        top = (rows - height) // 2
+        part = part[:, :, top : top + height]
+    return part

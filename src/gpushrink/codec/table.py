@@ -5,6 +5,8 @@ Source: docs/format.md#codecs. Everything that codes a data block goes through h
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -45,10 +47,16 @@ def decode_block(codec: BlockCodec, coded: memoryview, decoded: int) -> bytes | 
     shape, sample = parse_slab_head(cursor)
     if shape.byte_size(sample) != decoded:
         raise CorruptError(f"a slab of {shape} does not have the {decoded} bytes its block claims")
+    axes = (shape.slices, sample.components, shape.rows, shape.columns)
     if codec == BlockCodec.PLANES:
-        axes = (shape.slices, sample.components, shape.rows, shape.columns)
         return _samples_as_frames(planes.decode(cursor.rest(), axes, sample.item_bytes), sample)
-    raise NewerVersionError(f"block codec {codec} is reserved; update gpushrink")
+    if sample.item_bytes > 2:
+        raise CorruptError("a slab of the volume codec has samples of more than 16 bits")
+    from gpushrink.codec import volume  # here: an archive without such slabs need not wait for it
+
+    stack = (shape.slices * sample.components, shape.rows, shape.columns)
+    decoded_planes = volume.decode_slab(cursor.rest(), shape=stack, dtype=_integer_type(sample))
+    return _samples_as_frames(decoded_planes.reshape(axes), sample)
 
 
 def encode_slab_as_planes(
@@ -56,6 +64,16 @@ def encode_slab_as_planes(
 ) -> bytes:
     """Code frames with the simple stage; see `planes.encode`."""
     return pack_slab_head(shape, sample) + planes.encode(frames_as_samples(data, shape, sample), axes=axes, fold=fold)
+
+
+def encode_slab_as_volume(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat, level: str) -> bytes:
+    """Code frames of 8 or 16 bits with the volume codec; each component is a plane of its own."""
+    from gpushrink.codec import volume
+
+    samples = frames_as_samples(data, shape, sample)
+    stack = np.ascontiguousarray(samples).reshape(-1, shape.rows, shape.columns).view(_integer_type(sample))
+    references = volume.choose_references(stack)
+    return pack_slab_head(shape, sample) + volume.encode_slab(stack, level=level, references=references)
 
 
 def frames_as_samples(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat) -> planes.Samples:
@@ -71,6 +89,10 @@ def frames_as_samples(data: bytes | memoryview, shape: SlabShape, sample: Sample
         array = array.reshape(shape.slices, shape.rows, shape.columns, sample.components).transpose(0, 3, 1, 2)
     native: planes.Samples = array.astype(array.dtype.newbyteorder("="), copy=False)
     return native
+
+
+def _integer_type(sample: SampleFormat) -> np.dtype[np.integer[Any]]:
+    return np.dtype(f"{'i' if sample.signed else 'u'}{sample.item_bytes}")
 
 
 def _samples_as_frames(array: NDArray[np.generic], sample: SampleFormat) -> memoryview:

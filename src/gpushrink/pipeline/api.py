@@ -8,14 +8,16 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from gpushrink.archive.reader import Catalogue, read_catalogue
+from gpushrink.codec.slab import LEVELS
 from gpushrink.errors import UnsafePathError, UsageError, VerifyError
+from gpushrink.pipeline.describing import ArchiveInfo, describe_catalogue
 from gpushrink.pipeline.files import NewFile, StandardOutput, default_threads, open_archive
 from gpushrink.pipeline.packing import PackReport, pack_to_sink
 from gpushrink.pipeline.progress import ProgressFactory, silent
 from gpushrink.pipeline.unpacking import RestoreReport, unpack_archive, verify_archive
 from gpushrink.pipeline.verifying import ProvingTee
 
-__all__ = ["catalogue", "pack", "unpack", "verify"]
+__all__ = ["catalogue", "describe_archive", "pack", "unpack", "verify"]
 
 PathLike = str | os.PathLike[str]
 
@@ -24,6 +26,7 @@ def pack(
     sources: PathLike | Sequence[PathLike],
     archive: PathLike,
     *,
+    level: str = "default",
     verify: bool = True,
     force: bool = False,
     threads: int | None = None,
@@ -37,6 +40,8 @@ def pack(
         One folder, whose content the archive then holds, or several files and folders, each under its own name.
     archive
         Where to write; ``"-"`` is standard output. The name appears only once the archive is whole, proven and on disk.
+    level
+        "fast", "default" or "max": how much time to spend on size. All are lossless.
     verify
         Decode what was written and compare it with the hashes of the sources.
     force
@@ -55,12 +60,14 @@ def pack(
     """
     paths = [Path(sources)] if isinstance(sources, (str, os.PathLike)) else [Path(source) for source in sources]
     count = _checked_threads(threads)
+    if level not in LEVELS:
+        raise UsageError(f"level {level!r} is none of {', '.join(LEVELS)}")
     if os.fspath(archive) == "-":
-        return _pack_to_pipe(paths, verify=verify, threads=count, progress=progress)
+        return _pack_to_pipe(paths, level=level, verify=verify, threads=count, progress=progress)
     target = Path(archive)
     _refuse_archive_inside(paths, target)
     with NewFile(target, force=force) as output:
-        report = pack_to_sink(paths, output, threads=count, progress=progress)
+        report = pack_to_sink(paths, output, level=level, threads=count, progress=progress)
         if verify:
             began = time.perf_counter()
             _insist(verify_archive(output.reopen(), threads=count, progress=progress), report)
@@ -137,15 +144,28 @@ def catalogue(archive: PathLike) -> Catalogue:
         return read_catalogue(stream)
 
 
-def _pack_to_pipe(paths: Sequence[Path], *, verify: bool, threads: int, progress: ProgressFactory) -> PackReport:
+def describe_archive(archive: PathLike) -> ArchiveInfo:
+    """Sum up what an archive is made of, without decoding its data.
+
+    Raises
+    ------
+    ArchiveError
+        If it is no archive, or its index or tree is damaged.
+    """
+    return describe_catalogue(catalogue(archive))
+
+
+def _pack_to_pipe(
+    paths: Sequence[Path], *, level: str, verify: bool, threads: int, progress: ProgressFactory
+) -> PackReport:
     output = StandardOutput()
     if not verify:
-        report = pack_to_sink(paths, output, threads=threads, progress=progress)
+        report = pack_to_sink(paths, output, level=level, threads=threads, progress=progress)
         output.flush()
         return report
     tee = ProvingTee(output, threads=threads)
     try:
-        report = pack_to_sink(paths, tee, threads=threads, progress=progress)
+        report = pack_to_sink(paths, tee, level=level, threads=threads, progress=progress)
     except BaseException:
         tee.abandon()
         raise

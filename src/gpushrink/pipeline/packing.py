@@ -13,7 +13,7 @@ from pathlib import Path
 from gpushrink.archive import blocks
 from gpushrink.archive.writer import ArchiveWriter, ByteSink
 from gpushrink.codec import bytestream
-from gpushrink.codec.slab import encode_slab
+from gpushrink.codec.slab import encode_slab, name_engine
 from gpushrink.dicom.scan import Scan, scan_files
 from gpushrink.dicom.source import hash_file, read_ranges
 from gpushrink.dicom.walk import Found, Walk, walk_sources
@@ -112,7 +112,7 @@ class _Coded:
 
 
 def pack_to_sink(
-    sources: Sequence[Path], sink: ByteSink, *, threads: int, progress: ProgressFactory = silent
+    sources: Sequence[Path], sink: ByteSink, *, level: str, threads: int, progress: ProgressFactory = silent
 ) -> PackReport:
     """Write the archive of the sources to a sink, front to back.
 
@@ -125,12 +125,12 @@ def pack_to_sink(
     walk = walk_sources(sources)
     scan = scan_files(walk.found)
     report = _first_lines(walk, scan)
-    report.threads = threads
+    report.threads, report.level, report.engine = threads, level, name_engine("auto")
     writer = ArchiveWriter(sink)
     with progress(report.source_bytes, 0) as bar, ThreadPoolExecutor(threads) as pool:
         writer.begin([item.entry for item in walk.found])
         done = 0
-        for coded in _in_order(pool, plan_jobs(walk.found, scan), walk.found, ahead=2 * threads):
+        for coded in _in_order(pool, plan_jobs(walk.found, scan), walk.found, level, ahead=2 * threads):
             if coded.hashes:
                 writer.hashes(coded.hashes)
                 continue
@@ -164,12 +164,14 @@ def _first_lines(walk: Walk, scan: Scan) -> PackReport:
     )
 
 
-def _in_order(pool: ThreadPoolExecutor, jobs: Iterator[Job], found: Sequence[Found], *, ahead: int) -> Iterator[_Coded]:
+def _in_order(
+    pool: ThreadPoolExecutor, jobs: Iterator[Job], found: Sequence[Found], level: str, *, ahead: int
+) -> Iterator[_Coded]:
     """Run jobs in parallel and yield their results in order, at most `ahead` of them waiting."""
     window: deque[Future[_Coded]] = deque()
     try:
         for job in jobs:
-            window.append(pool.submit(_run, job, found))
+            window.append(pool.submit(_run, job, found, level))
             if len(window) > ahead:
                 yield window.popleft().result()
         while window:
@@ -179,7 +181,7 @@ def _in_order(pool: ThreadPoolExecutor, jobs: Iterator[Job], found: Sequence[Fou
             future.cancel()
 
 
-def _run(job: Job, found: Sequence[Found]) -> _Coded:
+def _run(job: Job, found: Sequence[Found], level: str) -> _Coded:
     if isinstance(job, HashJob):
         return _Coded(hashes=tuple((ids, hash_file(found[ids[0]])) for ids in job.groups))
     ids = tuple(sorted({target.file_id for target in job.targets}))
@@ -187,7 +189,9 @@ def _run(job: Job, found: Sequence[Found]) -> _Coded:
         volume, role = job.volume, Role.PIXELS
         frames = [read_ranges(found[f.file_id], [(f.offset, volume.frame_bytes)])[0] for f in job.frames]
         data = b"".join(frames)
-        codec, coded = encode_slab(data, SlabShape(len(frames), volume.rows, volume.columns), volume.sample)
+        codec, coded = encode_slab(
+            data, SlabShape(len(frames), volume.rows, volume.columns), volume.sample, level=level
+        )
     else:
         role = job.role
         data = _gather(job, found)
