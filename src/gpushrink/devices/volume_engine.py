@@ -263,8 +263,8 @@ class _Encoding:
             (self._model.stage_count, self._geometry.depth, self._layout.size // pitch, pitch), np.int16
         )
         slab._fit_model(
-            self._model, self._steer, cast(ModuleType, _Predictor(self, residuals)), flat.reshape(residuals.shape[1:]), residuals,
-            self._pairs, self._layout,
+            self._model, self._steer, cast(ModuleType, _Predictor(self, residuals)),
+            flat.reshape(residuals.shape[1:]), residuals, self._pairs, self._layout,
         )  # fmt: skip
 
     def _write(self) -> bytes:
