@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gpushrink.codec.volume.geometry import Layout
 from gpushrink.codec.volume.levels import Level, Tap, TapSet
-from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, WEIGHT_BITS, PlaneModel
+from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, WEIGHT_BITS
 
 __all__ = ["Sample", "draw_sample", "fit_levels", "fit_stage", "fit_thresholds", "fit_weights"]
 
@@ -46,9 +46,7 @@ class Sample:
         return Sample(self.places[chosen], self.first[chosen], self.second[chosen], self.layout)
 
 
-def draw_sample(
-    planes: list[tuple[int, int, int]], layout: Layout, level: Level, most: int | None = None
-) -> Sample:
+def draw_sample(planes: list[tuple[int, int, int]], layout: Layout, level: Level, most: int | None = None) -> Sample:
     """Draw voxels evenly, with a fixed jitter, from (plane, first reference, second reference) triples."""
     area = layout.rows * layout.columns
     total = area * len(planes)
@@ -83,6 +81,7 @@ def _gather(
 def fit_stage(
     sample: Sample, samples: NDArray[np.uint16], residuals: NDArray[np.int16], stage_size: int, taps: TapSet,
     stage: int, classes: NDArray[np.int64], class_count: int,
+    grain: int,
 ) -> NDArray[np.int32]:  # fmt: skip
     """Fit one stage's coefficients by least squares, one set a class, each drawn towards the common one.
 
@@ -116,19 +115,20 @@ def fit_stage(
     ridge = np.trace(whole) / width * 1e-5 + 1e-3
     common = np.linalg.solve(whole + ridge * unit, products.sum(axis=0))
     if class_count == 1:
-        return _quantise(common[None])
+        return _quantise(common[None], grain)
     trace = np.trace(squares, axis1=1, axis2=2) / width
     ridges = trace * 2e-4 + 1e-3 + 4 * trace / np.maximum(sizes, 1)
-    found = np.linalg.solve(
-        squares + ridges[:, None, None] * unit, (products + ridges[:, None] * common)[:, :, None]
-    )[:, :, 0]
+    found = np.linalg.solve(squares + ridges[:, None, None] * unit, (products + ridges[:, None] * common)[:, :, None])[
+        :, :, 0
+    ]
     found[sizes == 0] = common
-    return _quantise(found)
+    return _quantise(found, grain)
 
 
-def _quantise(found: NDArray[np.float64]) -> NDArray[np.int32]:
-    scaled = np.rint(np.nan_to_num(found) * (1 << COEFFICIENT_BITS))
-    return np.clip(scaled, -_MOST_COEFFICIENT, _MOST_COEFFICIENT).astype(np.int32)
+def _quantise(found: NDArray[np.float64], grain: int) -> NDArray[np.int32]:
+    scaled = np.rint(np.nan_to_num(found) * (1 << (COEFFICIENT_BITS - grain))) * (1 << grain)
+    stored: NDArray[np.int32] = np.clip(scaled, -_MOST_COEFFICIENT, _MOST_COEFFICIENT).astype(np.int32)
+    return stored
 
 
 def fit_thresholds(values: NDArray[Any], parts: int) -> NDArray[np.int32]:
@@ -138,7 +138,8 @@ def fit_thresholds(values: NDArray[Any], parts: int) -> NDArray[np.int32]:
     ordered = np.sort(values)
     places = np.arange(1, parts) * len(ordered) // parts
     cuts = np.unique(ordered[places])
-    return cuts[cuts > ordered[0]].astype(np.int32)
+    found: NDArray[np.int32] = cuts[cuts > ordered[0]].astype(np.int32)
+    return found
 
 
 def _energy_columns(
@@ -180,8 +181,3 @@ def fit_weights(
 def fit_levels(energies: NDArray[np.int32], count: int) -> NDArray[np.int32]:
     """Return the energies at which contexts part."""
     return fit_thresholds(energies, count)
-
-
-def empty_model() -> PlaneModel:
-    """Return a plane model without thresholds."""
-    return PlaneModel(np.zeros(0, np.int32), np.zeros(0, np.int32))

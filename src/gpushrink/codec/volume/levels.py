@@ -107,7 +107,13 @@ TAP_SETS: Final[tuple[TapSet, ...]] = (
 
 @dataclass(frozen=True)
 class Level:
-    """Steer the encoder; nothing here but `tap_set` is needed to decode."""
+    """Steer the encoder; nothing here but `tap_set` is needed to decode.
+
+    Parameters
+    ----------
+    rivals
+        Other ways to encode the same slab; the smallest result is kept.
+    """
 
     tap_set: int
     spatial_classes: int
@@ -118,6 +124,8 @@ class Level:
     fit_least: int
     fit_most: int
     slab_planes: int
+    grain: int
+    rivals: tuple[Level, ...] = ()
 
 
 _DEFAULT = Level(
@@ -125,18 +133,36 @@ _DEFAULT = Level(
     spatial_classes=6,
     temporal_classes=6,
     energy_levels=24,
-    samples_per_class=4000,
+    samples_per_class=2000,
     fit_share=0.03,
-    fit_least=60_000,
+    fit_least=200_000,
     fit_most=260_000,
     slab_planes=32,
+    grain=4,
+)
+
+# Small slabs cannot pay for a third stage, nor smaller ones for many classes: "max" tries them all.
+_THOROUGH = replace(
+    _DEFAULT, spatial_classes=8, temporal_classes=8, fit_share=0.05, fit_most=700_000, energy_levels=32, grain=3
 )
 
 LEVELS: Final[dict[str, Level]] = {
     "fast": replace(
-        _DEFAULT, tap_set=0, spatial_classes=3, temporal_classes=3, energy_levels=12, fit_share=0.005, fit_least=10_000,
+        _DEFAULT,
+        tap_set=0,
+        spatial_classes=3,
+        temporal_classes=3,
+        energy_levels=12,
+        fit_share=0.005,
+        fit_least=10_000,
         fit_most=40_000,
-    ),  # fmt: skip
+    ),
     "default": _DEFAULT,
-    "max": replace(_DEFAULT, tap_set=2, fit_share=0.08, fit_least=200_000, fit_most=700_000, energy_levels=32),
+    "max": replace(
+        _THOROUGH,
+        tap_set=2,
+        samples_per_class=4000,
+        fit_share=0.08,
+        rivals=(_THOROUGH, _DEFAULT, replace(_DEFAULT, samples_per_class=8000, energy_levels=12)),
+    ),
 }

@@ -4,6 +4,10 @@ Nothing here may differ from `reference` in one bit; tests/contract holds both t
 contiguous samples are walked tap by tap so that LLVM makes vector code of them, through slices,
 because a signed index into the whole array would be tested for wrap-around at every step.
 """
+# Long signatures of compiled functions stay on a line: they are lists, not prose.
+# fmt: off
+# ruff: noqa: E501
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ _inlined = numba.njit(cache=True, nogil=True, boundscheck=False, inline="never")
 
 
 @_inlined
-def _reach(thresholds, values, count, scale, out):  # type: ignore[no-untyped-def]
+def _reach(thresholds, values, count, scale, out):
     """Replace out by out * scale + the number of thresholds that values reach."""
     for i in range(count):
         out[i] = np.int32(out[i] * scale)
@@ -33,7 +37,7 @@ def _reach(thresholds, values, count, scale, out):  # type: ignore[no-untyped-de
 
 
 @_inlined
-def _classify(samples, at, count, fixed, spatial, temporal, directions, refs, classes, flat, work):  # type: ignore[no-untyped-def]
+def _classify(samples, at, count, fixed, spatial, temporal, directions, refs, classes, flat, work):
     c, r, f, s = fixed[0], fixed[1], fixed[2], fixed[3]
     w = samples[at - c : at - c + count]
     ww = samples[at - 2 * c : at - 2 * c + count]
@@ -47,7 +51,7 @@ def _classify(samples, at, count, fixed, spatial, temporal, directions, refs, cl
     for i in range(count):
         vw, vn, vnw, vne, vww, vnn = (
             np.int32(w[i]), np.int32(n[i]), np.int32(nw[i]), np.int32(ne[i]), np.int32(ww[i]), np.int32(nn[i]),
-        )  # fmt: skip
+        )
         across = np.int32(abs(vw - vnw) + abs(vn - vnn))
         along = np.int32(abs(vn - vnw) + abs(vn - vne))
         act[i] = np.int32(across + along + abs(vw - vww))
@@ -66,7 +70,7 @@ def _classify(samples, at, count, fixed, spatial, temporal, directions, refs, cl
             act[i] = np.int32(
                 act[i] + abs(v - np.int32(pw[i])) + abs(v - np.int32(pe[i])) + abs(v - np.int32(pn[i]))
                 + abs(v - np.int32(ps[i]))
-            )  # fmt: skip
+            )
         pp = samples[at + s : at + s + count]
         pnw = samples[at + f - r - c : at + f - r - c + count]
         pne = samples[at + f - r + c : at + f - r + c + count]
@@ -75,7 +79,7 @@ def _classify(samples, at, count, fixed, spatial, temporal, directions, refs, cl
                 abs(np.int32(w[i]) - np.int32(pw[i])) + abs(np.int32(n[i]) - np.int32(pn[i]))
                 + abs(np.int32(nw[i]) - np.int32(pnw[i])) + abs(np.int32(ne[i]) - np.int32(pne[i]))
                 + abs(np.int32(p[i]) - np.int32(pp[i]))
-            )  # fmt: skip
+            )
     _reach(spatial, act, count, 1, classes)
     _reach(temporal, change, count, len(temporal) + 1, classes)
     if directions == 4:
@@ -84,10 +88,10 @@ def _classify(samples, at, count, fixed, spatial, temporal, directions, refs, cl
 
 
 @_inlined
-def _predict(samples, residuals, at, count, stage, classes, coefficients, offsets, span, total):  # type: ignore[no-untyped-def]
+def _predict(samples, residuals, at, count, stage, classes, coefficients, offsets, span, total):
     begin, first, plain, feedback, class_count, width = (
         stage[0], stage[1], stage[2], stage[3], stage[4], stage[5],
-    )  # fmt: skip
+    )
     if class_count == 1:
         for i in range(count):
             total[i] = np.int32(_HALF)
@@ -121,14 +125,14 @@ def _predict(samples, residuals, at, count, stage, classes, coefficients, offset
 
 
 @_inlined
-def _keep_flat(samples, begin, count, flat, total):  # type: ignore[no-untyped-def]
+def _keep_flat(samples, begin, count, flat, total):
     w = samples[begin : begin + count]
     for i in range(count):
         total[i] = np.int32(w[i]) if flat[i] else total[i]
 
 
 @_inlined
-def _contexts(samples, residuals, at, count, total, flat, fixed, refs, energy, steps, weights, levels, coarse, work, out):  # type: ignore[no-untyped-def]  # noqa: E501
+def _contexts(samples, residuals, at, count, total, flat, fixed, refs, energy, steps, weights, levels, coarse, work, out):
     sums = work[0]
     level = work[1]
     for i in range(count):
@@ -163,7 +167,7 @@ def _contexts(samples, residuals, at, count, total, flat, fixed, refs, energy, s
 
 
 @_compiled
-def _predict_plane(samples, residuals, at, rows, columns, pitch, index, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, span):  # type: ignore[no-untyped-def]  # noqa: E501
+def _predict_plane(samples, residuals, at, rows, columns, pitch, index, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, span):
     work = np.empty((3, columns), np.int32)
     classes = np.empty(columns, np.int32)
     total = np.empty(columns, np.int32)
@@ -184,7 +188,7 @@ def _predict_plane(samples, residuals, at, rows, columns, pitch, index, stage_si
 
 
 @_compiled
-def _count_contexts(samples, residuals, at, rows, columns, pitch, last, fixed, spatial, temporal, directions, refs, energy, steps, weights, levels, coarse, contexts):  # type: ignore[no-untyped-def]  # noqa: E501
+def _count_contexts(samples, residuals, at, rows, columns, pitch, last, fixed, spatial, temporal, directions, refs, energy, steps, weights, levels, coarse, contexts):
     work = np.empty((3, columns), np.int32)
     total = np.empty(columns, np.int32)
     found = np.empty(columns, np.int32)
@@ -196,7 +200,7 @@ def _count_contexts(samples, residuals, at, rows, columns, pitch, last, fixed, s
             samples[here - c : here - c + columns], samples[here - r : here - r + columns],
             samples[here - r - c : here - r - c + columns], samples[here - r + c : here - r + c + columns],
             samples[here - 2 * c : here - 2 * c + columns], samples[here - 2 * r : here - 2 * r + columns],
-        )  # fmt: skip
+        )
         v = samples[here : here + columns]
         e = residuals[last + here : last + here + columns]
         for i in range(columns):
@@ -204,14 +208,14 @@ def _count_contexts(samples, residuals, at, rows, columns, pitch, last, fixed, s
                 (w[i] == n[i]) & (w[i] == nw[i]) & (w[i] == ne[i]) & (w[i] == ww[i]) & (w[i] == nn[i])
             )
             total[i] = np.int32((np.int32(v[i]) - np.int32(e[i])) & 0xFFFF)
-        _contexts(samples, residuals, here, columns, total, flat, fixed, refs, energy, steps, weights, levels, coarse, work, found)  # noqa: E501
+        _contexts(samples, residuals, here, columns, total, flat, fixed, refs, energy, steps, weights, levels, coarse, work, found)
         row = contexts[y]
         for i in range(columns):
             row[i] = np.uint8(found[i])
 
 
 @_compiled
-def _gather_plane(residuals, at, rows, columns, pitch, contexts, cursors, values):  # type: ignore[no-untyped-def]
+def _gather_plane(residuals, at, rows, columns, pitch, contexts, cursors, values):
     for line in range(columns + 2 * (rows - 1)):
         top = max(0, (line - columns + 2) // 2)
         bottom = min(rows - 1, line // 2)
@@ -224,7 +228,7 @@ def _gather_plane(residuals, at, rows, columns, pitch, contexts, cursors, values
 
 
 @_inlined
-def _extend(array, here, top, count, line, rows, columns, c, r):  # type: ignore[no-untyped-def]
+def _extend(array, here, top, count, line, rows, columns, c, r):
     bottom = top + count - 1
     if line % 2 == 0 and top <= line // 2 <= bottom:
         place = here + line // 2 - top
@@ -246,7 +250,7 @@ def _extend(array, here, top, count, line, rows, columns, c, r):  # type: ignore
 
 
 @_compiled
-def _decode_plane(samples, residuals, at, rows, columns, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, energy, steps, weights, levels, coarse, span, values, cursors, ends):  # type: ignore[no-untyped-def]  # noqa: E501
+def _decode_plane(samples, residuals, at, rows, columns, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, energy, steps, weights, levels, coarse, span, values, cursors, ends):
     work = np.empty((3, rows), np.int32)
     classes = np.empty(rows, np.int32)
     totals = np.empty((len(stages), rows), np.int32)
@@ -265,7 +269,7 @@ def _decode_plane(samples, residuals, at, rows, columns, stage_size, coefficient
             _predict(samples, residuals, here, count, stages[k], classes, coefficients, offsets, span, totals[k])
         total = totals[last]
         _keep_flat(samples, here - c, count, flat, total)
-        _contexts(samples, residuals, here, count, total, flat, fixed, refs, energy, steps, weights, levels, coarse, work, found)  # noqa: E501
+        _contexts(samples, residuals, here, count, total, flat, fixed, refs, energy, steps, weights, levels, coarse, work, found)
         out = samples[here : here + count]
         for i in range(count):
             context = np.uint64(found[i])
@@ -292,31 +296,31 @@ def _decode_plane(samples, residuals, at, rows, columns, stage_size, coefficient
 def predict_plane(
     samples: NDArray[np.uint16], residuals: NDArray[np.int16], at: int, layout: Layout, stage: int, stage_size: int,
     bound: Bound, span: int,
-) -> None:  # fmt: skip
+) -> None:
     """Do what `reference.predict_plane` does."""
     _predict_plane(
         samples, residuals, at, layout.rows, layout.columns, layout.row_step, stage, stage_size, bound.coefficients,
         bound.offsets, bound.stages, bound.fixed, bound.spatial, bound.temporal, bound.directions,
         bound.has_references, span,
-    )  # fmt: skip
+    )
 
 
 def count_contexts(
     samples: NDArray[np.uint16], residuals: NDArray[np.int16], at: int, layout: Layout, stage_size: int, bound: Bound,
     levels: NDArray[np.int32], coarse: int, contexts: NDArray[np.uint8],
-) -> None:  # fmt: skip
+) -> None:
     """Do what `reference.count_contexts` does."""
     _count_contexts(
         samples, residuals, at, layout.rows, layout.columns, layout.row_step, (len(bound.stages) - 1) * stage_size,
         bound.fixed, bound.spatial, bound.temporal, bound.directions, bound.has_references, bound.energy, bound.steps,
         bound.weights, levels, coarse, contexts,
-    )  # fmt: skip
+    )
 
 
 def gather_plane(
     residuals: NDArray[np.int16], at: int, layout: Layout, contexts: NDArray[np.uint8], cursors: NDArray[np.int64],
     values: NDArray[np.uint16],
-) -> None:  # fmt: skip
+) -> None:
     """Do what `reference.gather_plane` does."""
     _gather_plane(residuals, at, layout.rows, layout.columns, layout.row_step, contexts, cursors, values)
 
@@ -325,7 +329,7 @@ def decode_plane(
     samples: NDArray[np.uint16], residuals: NDArray[np.int16], at: int, layout: Layout, stage_size: int, bound: Bound,
     levels: NDArray[np.int32], coarse: int, span: int, values: NDArray[np.uint16], cursors: NDArray[np.int64],
     ends: NDArray[np.int64],
-) -> bool:  # fmt: skip
+) -> bool:
     """Do what `reference.decode_plane` does."""
     return bool(
         _decode_plane(
@@ -333,4 +337,4 @@ def decode_plane(
             bound.stages, bound.fixed, bound.spatial, bound.temporal, bound.directions, bound.has_references,
             bound.energy, bound.steps, bound.weights, levels, coarse, span, values, cursors, ends,
         )
-    )  # fmt: skip
+    )

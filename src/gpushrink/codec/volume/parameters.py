@@ -76,6 +76,7 @@ class Model:
     references: References
     levels: NDArray[np.int32]
     coarse: int
+    grain: int
     plane_models: dict[bool, PlaneModel]
 
     def taps(self, has_references: bool) -> TapSet:
@@ -134,7 +135,7 @@ class Model:
         head = [self.tap_set, self.least, self.span, self.start, len(self.references)]
         for pair in self.references:
             head += pair
-        head += [self.coarse, len(self.levels), *np.diff(self.levels, prepend=0).tolist()]
+        head += [self.coarse, self.grain, len(self.levels), *np.diff(self.levels, prepend=0).tolist()]
         head.append(sum(1 << int(kind) for kind in self.plane_models))
         numbers: list[int] = []
         for kind in sorted(self.plane_models):
@@ -144,7 +145,7 @@ class Model:
             head += part.weights.tolist()
             for table in part.coefficients:
                 # Each class is stored against the class before, tap by tap.
-                numbers += np.diff(table, axis=0, prepend=0).ravel().tolist()
+                numbers += np.diff(table >> self.grain, axis=0, prepend=0).ravel().tolist()
         return head, numbers
 
     @classmethod
@@ -165,9 +166,10 @@ class Model:
             (reader.take(0, 1 << 16), reader.take(0, 1 << 16)) for _ in range(reader.take(1, _MOST_PERIOD))
         )
         coarse = reader.take(1, _MOST_THRESHOLDS + 1)
+        grain = reader.take(0, COEFFICIENT_BITS)
         levels = reader.thresholds()
         kinds = reader.take(1, 3)
-        model = cls(tap_set, least, span, start, references, levels, coarse, {})
+        model = cls(tap_set, least, span, start, references, levels, coarse, grain, {})
         if model.context_count > 256:
             raise CorruptError("a volume slab names more than 256 contexts; the archive is damaged")
         at = 0
@@ -186,7 +188,7 @@ class Model:
                 if len(piece) != shape[0] * shape[1]:
                     raise CorruptError("a volume slab lacks coefficients; the archive is damaged")
                 at += len(piece)
-                part.coefficients.append(piece.reshape(shape).cumsum(axis=0).astype(np.int32))
+                part.coefficients.append((piece.reshape(shape).cumsum(axis=0) << grain).astype(np.int32))
             model.plane_models[kind] = part
         if at != len(numbers) or not reader.is_empty():
             raise CorruptError("a volume slab has parameters left over; the archive is damaged")

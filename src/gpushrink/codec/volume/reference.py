@@ -71,7 +71,8 @@ def predict(
     for tap in range(plain + feedback):
         source = samples if tap < plain else residuals
         total += table[rows, tap] * _run(source, at + int(bound.offsets[offset_at + tap]), count)
-    return np.clip(total >> COEFFICIENT_BITS, 0, span)
+    predicted: Ints = np.clip(total >> COEFFICIENT_BITS, 0, span).astype(np.int32)
+    return predicted
 
 
 def set_contexts(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import struct
+from itertools import pairwise
 from types import ModuleType
 from typing import Any, Final, Literal
 
@@ -20,7 +21,7 @@ from gpushrink.codec.volume import reference as reference_engine
 from gpushrink.codec.volume.geometry import TOP, Layout, References, fill_edges, resolve_references
 from gpushrink.codec.volume.levels import LEVELS, Level
 from gpushrink.codec.volume.parameters import Model, PlaneModel
-from gpushrink.errors import CorruptError
+from gpushrink.errors import CorruptError, NewerVersionError
 
 __all__ = ["CHAIN", "decode_slab", "encode_slab", "join_payload", "name_engine", "split_payload"]
 
@@ -31,6 +32,8 @@ EngineName = Literal["auto", "numpy", "numba"]
 _HEADER: Final = struct.Struct("<BIIIII")
 _VERSION: Final = 1
 _MOST_AREA: Final = 1 << 28
+# A context's frequencies cost tens of bytes: small slabs do with fewer of them.
+_SAMPLES_PER_LEVEL: Final = 40_000
 # Each plane refers to the one before and the one before that.
 CHAIN: Final[References] = ((1, 2),)
 
@@ -107,10 +110,16 @@ def encode_slab(
     resolved = [resolve_references(z, pattern) for z in range(depth)]
     for z, pair in enumerate(resolved):
         fill_edges(planes, z, start if pair is None else planes[pair[0], TOP])
-    model = Model(steer.tap_set, least, most - least, start, pattern, np.zeros(0, np.int32), 3, {})
-    residuals = np.zeros((model.stage_count, *planes.shape), np.int16)
-    _fit_model(model, steer, kernels, planes, residuals, resolved, layout)
-    return _write(model, kernels, planes, residuals, resolved, layout, engine)
+    best: bytes | None = None
+    for way in (steer, *steer.rivals):
+        model = Model(way.tap_set, least, most - least, start, pattern, np.zeros(0, np.int32), 3, way.grain, {})
+        residuals = np.zeros((model.stage_count, *planes.shape), np.int16)
+        _fit_model(model, way, kernels, planes, residuals, resolved, layout)
+        found = _write(model, kernels, planes, residuals, resolved, layout, engine)
+        if best is None or len(found) < len(best):
+            best = found
+    assert best is not None
+    return best
 
 
 def _bind(model: Model, layout: Layout, z: int, pair: tuple[int, int] | None, stage_size: int) -> Any:
@@ -140,7 +149,7 @@ def _fit_model(
             chosen = classes[kind] if classed else np.zeros(len(sample.places), np.int64)
             count = part.count_classes(taps.directions) if classed else 1
             part.coefficients.append(
-                fit.fit_stage(sample, flat, echoes, stage_size, taps, stage, chosen, count)
+                fit.fit_stage(sample, flat, echoes, stage_size, taps, stage, chosen, count, model.grain)
             )
         for z, pair in enumerate(resolved):
             bound = _bind(model, layout, z, pair, stage_size)
@@ -155,7 +164,7 @@ def _fit_model(
         # Kinds count by their shares of the slab: of many equal planes, one first plane is few voxels.
         share = sum((pair is not None) == kind for pair in resolved) / len(resolved)
         energies.append(found[:: max(1, round(1 / share))])
-    level_count = min(steer.energy_levels, max(4, planes.size // 3000))
+    level_count = min(steer.energy_levels, max(6, planes.size // _SAMPLES_PER_LEVEL))
     model.levels = fit.fit_levels(np.concatenate(energies), level_count)
 
 
@@ -169,7 +178,7 @@ def _fit_classes(
     across = steer.temporal_classes if kind else 1
     along = steer.spatial_classes
     feed = max(1, steer.samples_per_class)
-    while along * across * directions * feed > total * 8 and along * across > 1:
+    while along * across * directions * feed > total and along * across > 1:
         if across >= along and across > 1:
             across -= 1
         else:
@@ -183,7 +192,14 @@ def _measure_activity(
     def near(role: int, row: int, column: int) -> NDArray[np.int32]:
         return flat[sample.offsets((role, row, column))].astype(np.int32)
 
-    w, ww, n, nn, nw, ne = near(0, 0, -1), near(0, 0, -2), near(0, -1, 0), near(0, -2, 0), near(0, -1, -1), near(0, -1, 1)
+    w, ww, n, nn, nw, ne = (
+        near(0, 0, -1),
+        near(0, 0, -2),
+        near(0, -1, 0),
+        near(0, -2, 0),
+        near(0, -1, -1),
+        near(0, -1, 1),
+    )
     across, along = abs(w - nw) + abs(n - nn), abs(n - nw) + abs(n - ne)
     spatial = across + along + abs(w - ww)
     temporal = np.zeros_like(spatial)
@@ -352,14 +368,14 @@ def split_payload(
         raise CorruptError("a volume slab is shorter than its header; the archive is damaged")
     version, head_count, coefficient_count, *sizes = _HEADER.unpack_from(payload)
     if version != _VERSION:
-        raise CorruptError(f"a volume slab names version {version}; only {_VERSION} is known")
+        raise NewerVersionError(f"a volume slab names version {version}; this gpushrink knows {_VERSION}")
     edges = np.cumsum([_HEADER.size, *sizes]).tolist()
     if edges[-1] > len(payload):
         raise CorruptError("the parts of a volume slab are longer than the slab; the archive is damaged")
     # Bounds that no model exceeds: 64 thresholds each way, four directions, 60 taps, three stages.
     if head_count > 4096 or coefficient_count > 1 << 20:
         raise CorruptError("a volume slab announces too many parameters; the archive is damaged")
-    side_coded, side_raw, main_coded = (payload[a:b] for a, b in zip(edges, edges[1:], strict=False))
+    side_coded, side_raw, main_coded = (payload[a:b] for a, b in pairwise(edges))
     model, counts = _read_side(side_coded, side_raw, head_count, coefficient_count, depth, engine)
     if (counts < 0).any() or (counts.sum(axis=1) != area).any():
         raise CorruptError("the context counts of a volume slab do not add up; the archive is damaged")
@@ -374,10 +390,9 @@ def _read_side(
     contexts = coded[0] + 1
     lengths = [head_count, coefficient_count, contexts * depth]
     side = tokens.unfold(tokens.join(decode_segments(coded[1:], lengths, engine=engine), raw))
-    edges = np.cumsum([0, *lengths])
-    head, coefficients, changes = (side[a:b] for a, b in zip(edges, edges[1:], strict=False))
+    edges = np.cumsum([0, *lengths]).tolist()
+    head, coefficients, changes = (side[a:b] for a, b in pairwise(edges))
     model = Model.from_numbers(head, coefficients)
     if model.context_count != contexts:
         raise CorruptError("a volume slab disagrees on its number of contexts; the archive is damaged")
     return model, changes.reshape(contexts, depth).cumsum(axis=1).T
-
