@@ -112,7 +112,11 @@ class DeviceVolumeCodec:
         slab._check_shape(samples.shape)
         if samples.dtype not in _TYPES:
             raise ValueError(f"the volume codec takes 8 and 16 bit integers, not {samples.dtype}")
-        return _Encoding(self._device, self._entropy, np.ascontiguousarray(samples), LEVELS[level], references).run()
+        whole = np.ascontiguousarray(samples)
+        padded = _Padded(self._device, whole, references)
+        steer = LEVELS[level]
+        found = [_Encoding(padded, self._entropy, way).run() for way in (steer, *steer.rivals)]
+        return min(found, key=len)  # the first of equally short ones, as the CPU path takes it
 
     def decode_slab(self, payload: bytes, *, shape: tuple[int, int, int], dtype: DTypeLike) -> DeviceArray:
         """Decode a slab and leave it on the device, of this shape and dtype.
@@ -197,53 +201,71 @@ class DeviceVolumeCodec:
         return model, counts, values
 
 
-class _Encoding:
-    """One slab on its way to bytes: what the steps share."""
+class _Padded:
+    """A slab's padded planes on the device, and what all ways of encoding it share."""
 
-    def __init__(
-        self, device: Device, entropy: Engine, samples: NDArray[Any], steer: Level, references: References
-    ) -> None:
-        self._device, self._entropy, self._steer = device, entropy, steer
-        self._geometry = geometry = _Geometry.of(samples.shape)
-        self._layout = Layout.raster(geometry.rows, geometry.columns)
-        self._stage_size = self._layout.size * geometry.depth
-        pattern = tuple((int(a), int(b)) for a, b in references)
-        self._pairs = [resolve_references(z, pattern) for z in range(geometry.depth)]
-        first, second = _resolve(geometry.depth, pattern)
-        self._first, self._second = device.put(first), device.put(second)
+    def __init__(self, device: Device, samples: NDArray[Any], references: References) -> None:
+        self.device = device
+        self.geometry = geometry = _Geometry.of(cast(tuple[int, int, int], samples.shape))
+        self.layout = Layout.raster(geometry.rows, geometry.columns)
+        self.pattern = tuple((int(a), int(b)) for a, b in references)
+        self.pairs = [resolve_references(z, self.pattern) for z in range(geometry.depth)]
+        first, second = _resolve(geometry.depth, self.pattern)
+        self.first, self.second = device.put(first), device.put(second)
         raw, kind = device.put(samples.reshape(-1).view(np.uint8)), np.uint32(_TYPES[samples.dtype])
         limits = device.put(np.array([1 << 20, -(1 << 20)], np.int32))
-        self._launch(
-            "find_limits", (min(1024, -(-samples.size // _BLOCK)),), [raw, kind, np.uint64(samples.size), limits]
-        )
-        least, most = (int(value) for value in device.get(limits))
+        blocks = min(1024, -(-samples.size // _BLOCK))
+        self.launch("find_limits", (blocks,), [raw, kind, np.uint64(samples.size), limits])
+        self.least, most = (int(value) for value in device.get(limits))
+        self.span = most - self.least
         line = samples[0, :, 0] if geometry.row_stride == 1 else samples[0, 0]
-        start = int(np.sort(line)[geometry.columns // 2]) - least
-        self._model = Model(steer.tap_set, least, most - least, start, pattern, np.zeros(0, np.int32), 3, {})
-        self._planes = device.empty(self._stage_size, np.uint16)
-        self._residuals = device.empty(self._model.stage_count * self._stage_size, np.int16)
-        self._launch(
+        self.start = int(np.sort(line)[geometry.columns // 2]) - self.least
+        self.planes = device.empty(self.size, np.uint16)
+        self.launch(
             "pad_planes",
-            geometry.grid(self._layout.size),
-            [
-                raw,
-                kind,
-                *geometry.strides,
-                *geometry.sizes,
-                self._first,
-                np.int32(least),
-                np.uint32(start),
-                self._planes,
-            ],
+            geometry.grid(self.layout.size),
+            [raw, kind, *geometry.strides, *geometry.sizes, self.first, np.int32(self.least), np.uint32(self.start),
+             self.planes],
+        )  # fmt: skip
+
+    @property
+    def size(self) -> int:
+        """Give the places of all planes."""
+        return self.layout.size * self.geometry.depth
+
+    def launch(self, name: str, grid: tuple[int, ...], args: list[Any], tap_set: int = 0) -> None:
+        """Launch a kernel of volume_encode.cu; those that look at no neighbours take any tap set."""
+        kernel = volume_kernel("volume_encode.cu", name, tap_set)
+        self.device.launch(kernel, grid=grid, block=(_BLOCK,), args=args)
+
+
+class _Encoding:
+    """One way of encoding a slab, on its way to bytes."""
+
+    def __init__(self, padded: _Padded, entropy: Engine, way: Level) -> None:
+        self._padded, self._entropy, self._steer = padded, entropy, way
+        self._device, self._geometry, self._layout = padded.device, padded.geometry, padded.layout
+        self._planes, self._stage_size = padded.planes, padded.size
+        self._first, self._second = padded.first, padded.second
+        self._model = Model(
+            way.tap_set,
+            padded.least,
+            padded.span,
+            padded.start,
+            padded.pattern,
+            np.zeros(0, np.int32),
+            3,
+            way.grain,
+            {},
         )
+        self._residuals = self._device.empty(self._model.stage_count * self._stage_size, np.int16)
 
     def run(self) -> bytes:
         self._fit()
         return self._write()
 
     def _launch(self, name: str, grid: tuple[int, ...], args: list[Any]) -> None:
-        kernel = volume_kernel("volume_encode.cu", name, self._steer.tap_set)
-        self._device.launch(kernel, grid=grid, block=(_BLOCK,), args=args)
+        self._padded.launch(name, grid, args, self._steer.tap_set)
 
     def predict(self, stage: int) -> NDArray[np.int16]:
         """Predict every sample in one stage and give its residuals, edges included."""
@@ -264,7 +286,7 @@ class _Encoding:
         )
         slab._fit_model(
             self._model, self._steer, cast(ModuleType, _Predictor(self, residuals)),
-            flat.reshape(residuals.shape[1:]), residuals, self._pairs, self._layout,
+            flat.reshape(residuals.shape[1:]), residuals, self._padded.pairs, self._layout,
         )  # fmt: skip
 
     def _write(self) -> bytes:
