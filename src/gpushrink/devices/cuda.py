@@ -70,7 +70,8 @@ class CudaDevice:
             raise DeviceUnavailableError(f"cuda:{ordinal} cannot be used: {error}; see gpushrink doctor") from error
         self._pool = self._cupy.cuda.MemoryPool()
         if memory_bytes is not None:
-            self._pool.set_limit(size=memory_bytes)
+            with self._device:  # a limit is the current device's
+                self._pool.set_limit(size=memory_bytes)
 
     @property
     def name(self) -> str:
@@ -211,7 +212,7 @@ class CudaDevice:
         """See `Device`; what the pool holds unused counts as free."""
         with self._device:
             free, total = self._cupy.cuda.runtime.memGetInfo()
-        limit = self._pool.get_limit()
+            limit = self._pool.get_limit()
         free += self._pool.free_bytes()
         return DeviceMemory(min(free, limit - self._pool.used_bytes()) if limit else free, total)
 
