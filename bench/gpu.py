@@ -10,7 +10,7 @@ Every step has its share of the time left, and none that fails stops the next. T
 from __future__ import annotations
 
 import argparse
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -83,9 +83,7 @@ class Report:
         self._budget, self._started = options.budget, started
         self.failed = False
         self._steps: dict[str, Any] = {}
-        name = (
-            f"{platform.node().split('.')[0] or 'machine'}-{datetime.date.today():%Y%m%d}-{revision()}-{options.device}"
-        )
+        name = f"{platform.node().split('.')[0] or 'machine'}-{dt.date.today():%Y%m%d}-{revision()}-{options.device}"
         options.out.mkdir(parents=True, exist_ok=True)
         self._path: Path = options.out / f"{name}.json"
 

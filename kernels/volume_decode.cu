@@ -1,14 +1,15 @@
-// The decoder's half of the volume codec: one launch is one step of the wavefront over a slab.
+// The decoder's half of the volume codec: one launch is one step of the wavefront over a batch of slabs.
 //
 // Spec: docs/format-volume.md; equal to codec/volume/reference.py. Layout: wavefront planes (geometry.py): the samples
 // with equal t = column + 2 * row lie side by side, so that a line's loads and stores are contiguous.
-// Grid: one block for each plane. In step s plane z decodes line s - lag * z - 5; lines -5 .. -1 only fill edges.
+// Grid: one block for each plane of all slabs of the batch. Plane z is numbered across slabs; delays[z] is lag times its
+// number within its slab, and in step s it decodes line s - delays[z] - 5; lines -5 .. -1 only fill edges.
 // lag is 1 + how many lines ahead of its own a plane looks into a reference plane, which lies at least one back.
 // So whatever a block reads was written by an earlier launch: no flags, no waiting, no order between blocks.
-// Dependent steps: columns + 2 * (rows - 1) + 5 + lag * (planes - 1); 1,663 for 32 planes of 512 x 512.
+// Dependent steps: columns + 2 * (rows - 1) + 5 + lag * (planes of a slab - 1), 1,663 for 32 planes of 512 x 512,
+// however many slabs there are.
 // Bytes moved for each sample: 2 read (value), 2 + 2 * stages written, 9 for cursors and what L2 gives of the neighbours.
-// Bound: latency. A step is a launch and a chain of about 40 dependent loads and 7 barriers, near 6 microseconds;
-// a slab of 32 planes of 512 x 512 then gives 16.8 MB in 10 ms, and slabs in other streams run beside it.
+// Bound: latency. A step is a launch and a chain of about 40 dependent loads and 7 barriers; docs/cost-model.md.
 // Streams may be damaged: places are checked against their ends, values against the span; faults[z] tells.
 #include "volume.cuh"
 
@@ -60,16 +61,16 @@ __device__ __forceinline__ u32 look_ahead(const Around& a, i32* predicted) {
 
 extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
     decode_step(u16* samples, i16* residuals, const i32* model, i32 rows, i32 columns, const i32* first,
-                const i32* second, u64 stage_size, u32 start, const u16* values, u32* cursors, const u32* ends, i32 step,
-                i32 lag, u32* faults) {
+                const i32* second, const i32* delays, const u32* model_begins, const u32* starts, u64 stage_size,
+                const u16* values, u32* cursors, const u32* ends, i32 step, u32* faults) {
     __shared__ Buckets buckets;
-    const i32 z = (i32)blockIdx.x, line = step - lag * z - 5;
+    const i32 z = (i32)blockIdx.x, line = step - delays[z] - 5;
     if (line < -5 || line >= columns + 2 * (rows - 1)) return;  // the whole block
     const i64 height = rows + 4, size = (i64)(columns + 2 * rows + 11) * height;
     Around a;
     a.samples = samples;
     a.residuals = residuals;
-    a.model = model;
+    a.model = model + model_begins[z];
     a.column = height;
     a.row = 2 * height + 1;
     a.first = -size * first[z];
@@ -79,7 +80,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
     if (threadIdx.x <= STAGES && line + 2 <= columns + 1) {  // one thread for the samples, one for each stage
         a.at = origin + (line + 2) * a.column;
         if (threadIdx.x == 0u)
-            begin_column<u16>(samples, a, line + 2, (u16)start);
+            begin_column<u16>(samples, a, line + 2, (u16)starts[z]);
         else
             begin_column<i16>(residuals + (threadIdx.x - 1u) * stage_size, a, line + 2, (i16)0);
     }
@@ -101,7 +102,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
             const bool held = place < ends[z * 256 + (i32)context];
             const u32 folded = held ? values[place] : 0u;
             const u32 value = ((u32)predicted[STAGES - 1] + ((folded >> 1) ^ (0u - (folded & 1u)))) & 0xffffu;
-            bad |= !held || value > (u32)model[MODEL_SPAN];
+            bad |= !held || value > (u32)a.model[MODEL_SPAN];
             samples[a.at] = (u16)value;
             extend<u16>(samples, a, y, x, rows, columns);
 #pragma unroll

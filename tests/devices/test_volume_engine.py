@@ -75,6 +75,20 @@ def test_slab_in_any_schedule_gives_the_same(schedule: Schedule, level: str) -> 
     assert (codec.decode_slab(payload, shape=(3, 11, 300), dtype="int16") == samples).all()
 
 
+@pytest.mark.parametrize("schedule", EVERY_SCHEDULE[:4], ids=str)
+def test_slabs_side_by_side_give_the_whole_volume(schedule: Schedule) -> None:
+    """Slabs of unlike depth, level and content decode in one batch, or in one for each set of neighbours."""
+    whole = volume((12, 9, 14), "int16", seed=9)
+    whole[5:8] = volume((3, 9, 14), "int16", seed=10, content="noise")
+    cuts = [(0, 5, "default"), (5, 8, "default"), (8, 9, "fast"), (9, 12, "fast")]
+    payloads = [encode_slab(whole[begin:end], level=level) for begin, end, level in cuts]
+    depths = [end - begin for begin, end, _ in cuts]
+    codec = DeviceVolumeCodec(HostDevice(schedule=schedule))
+    assert (codec.decode_slabs(payloads, depths=depths, rows=9, columns=14, dtype="int16") == whole).all()
+    with pytest.raises(CorruptError):
+        codec.decode_slabs(payloads, depths=[5, 2, 2, 3], rows=9, columns=14, dtype="int16")
+
+
 def test_slab_with_lines_longer_than_a_block_gives_the_same() -> None:
     """A line of more samples than a block has threads is taken in turns, in order."""
     samples = volume((2, 280, 600), "int16", seed=4)

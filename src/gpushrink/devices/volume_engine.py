@@ -7,7 +7,8 @@ Source: docs/format-volume.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Final, cast
 
@@ -86,6 +87,16 @@ def _resolve(depth: int, references: References) -> tuple[NDArray[np.int32], NDA
     return np.array(first, np.int32), np.array(second, np.int32)
 
 
+@dataclass(frozen=True)
+class _Coded:
+    """One slab read and checked, its values on the device."""
+
+    geometry: _Geometry
+    model: Model
+    counts: NDArray[np.int64]
+    values: DeviceArray
+
+
 class DeviceVolumeCodec:
     """Encode and decode slabs on one device.
 
@@ -119,64 +130,102 @@ class DeviceVolumeCodec:
         return min(found, key=len)  # the first of equally short ones, as the CPU path takes it
 
     def decode_slab(self, payload: bytes, *, shape: tuple[int, int, int], dtype: DTypeLike) -> DeviceArray:
-        """Decode a slab and leave it on the device, of this shape and dtype.
+        """Decode a slab and leave it on the device, of this shape and dtype; see `decode_slabs`."""
+        return self.decode_slabs([payload], depths=[shape[0]], rows=shape[1], columns=shape[2], dtype=dtype)
+
+    def decode_slabs(
+        self, payloads: Sequence[bytes], *, depths: Sequence[int], rows: int, columns: int, dtype: DTypeLike
+    ) -> DeviceArray:
+        """Decode slabs of one volume side by side: a step of the wavefront is one launch for all of them.
+
+        Returns
+        -------
+        DeviceArray
+            Shape (sum of depths, rows, columns), of this dtype, on the device.
 
         Raises
         ------
         CorruptError
-            If the payload is not one that `encode_slab` can have written for this shape and dtype.
+            If a payload is not one that `encode_slab` can have written for its depth, these rows and columns and dtype.
         ValueError
             If the shape or dtype is not one a slab can have.
         """
-        slab._check_shape(shape)
+        for depth in depths:
+            slab._check_shape((depth, rows, columns))
         kind = np.dtype(dtype)
         if kind not in _TYPES:
             raise ValueError(f"the volume codec gives 8 and 16 bit integers, not {kind}")
-        device, geometry = self._device, _Geometry.of(shape)
-        model, counts, values = self._read(payload, geometry)
-        limits = np.iinfo(kind)
-        if model.least < limits.min or model.least + model.span > limits.max:
-            raise CorruptError("a volume slab holds values outside its sample type; the archive is damaged")
-        first, second = _resolve(geometry.depth, model.references)
-        if any(bool(back) not in model.plane_models for back in first):
-            raise CorruptError("a volume slab lacks the model of some planes; the archive is damaged")
-        layout = Layout.wavefront(geometry.rows, geometry.columns)
-        stage_size = layout.size * geometry.depth
-        planes = device.zeros(stage_size, np.uint16)
-        residuals = device.zeros(model.stage_count * stage_size, np.int16)
-        begins, ends = _bounds(counts)
-        cursors, faults = device.put(begins), device.zeros(geometry.depth, np.uint32)
-        fixed = [
-            planes, residuals, device.put(pack_model(model)), np.int32(geometry.rows), np.int32(geometry.columns),
-            device.put(first), device.put(second), np.uint64(stage_size), np.uint32(model.start), values, cursors,
-            device.put(ends),
-        ]  # fmt: skip
-        lag = count_lag(model.tap_set)
-        lines = geometry.columns + 2 * (geometry.rows - 1)
-        kernel = volume_kernel("volume_decode.cu", "decode_step", model.tap_set)
-        for step in range(lines + 5 + lag * (geometry.depth - 1)):
-            device.launch(
-                kernel, grid=(geometry.depth,), block=(_BLOCK,), args=[*fixed, np.int32(step), np.int32(lag), faults]
-            )
-        for z in np.flatnonzero(device.get(faults)):
-            raise CorruptError(f"the streams of plane {z} of a volume slab do not fit it; the archive is damaged")
-        result = device.empty(shape, kind)
-        device.launch(
-            volume_kernel("volume_decode.cu", "unpad_planes", model.tap_set),
-            grid=geometry.grid(geometry.area),
-            block=(_BLOCK,),
-            args=[
-                planes, np.uint32(_TYPES[kind]), *geometry.sizes, *geometry.strides, np.int32(model.least),
-                result.reshape(-1).view(np.uint8),
-            ],
-        )  # fmt: skip
+        result = self._device.empty((sum(depths), rows, columns), kind)
+        slabs: list[_Coded] = []
+        at = 0
+        for payload, depth in zip(payloads, depths, strict=True):
+            coded = self._read(payload, _Geometry.of((depth, rows, columns)), kind)
+            # A step takes one set of neighbours; slabs under another begin a batch of their own.
+            if slabs and slabs[-1].model.tap_set != coded.model.tap_set:
+                at = self._decode_batch(slabs, result, at)
+                slabs = []
+            slabs.append(coded)
+        self._decode_batch(slabs, result, at)
         return result
 
-    def _read(self, payload: bytes, geometry: _Geometry) -> tuple[Model, NDArray[np.int64], DeviceArray]:
+    def _decode_batch(self, slabs: list[_Coded], result: DeviceArray, at: int) -> int:
+        """Decode slabs into the planes of `result` from `at` on; return where the next one's begin."""
+        device, model = self._device, slabs[0].model
+        depths = [one.geometry.depth for one in slabs]
+        whole = replace(slabs[0].geometry, depth=sum(depths))
+        layout = Layout.wavefront(whole.rows, whole.columns)
+        stage_size = layout.size * whole.depth
+        planes = device.zeros(stage_size, np.uint16)
+        residuals = device.zeros(model.stage_count * stage_size, np.int16)
+        packed = [pack_model(one.model) for one in slabs]
+        sizes = np.array([len(numbers) for numbers in packed])
+        lag = count_lag(model.tap_set)
+        values, begins, ends = _join_values(device, slabs)
+        steps = [_resolve(one.geometry.depth, one.model.references) for one in slabs]
+        cursors, faults = device.put(begins), device.zeros(whole.depth, np.uint32)
+        fixed = [
+            planes, residuals, device.put(np.concatenate(packed)), np.int32(whole.rows), np.int32(whole.columns),
+            device.put(np.concatenate([first for first, _ in steps])),
+            device.put(np.concatenate([second for _, second in steps])),
+            device.put(np.concatenate([lag * np.arange(depth, dtype=np.int32) for depth in depths])),
+            device.put(np.repeat((np.cumsum(sizes) - sizes).astype(np.uint32), depths)),
+            device.put(np.repeat(np.array([one.model.start for one in slabs], np.uint32), depths)),
+            np.uint64(stage_size), values, cursors, device.put(ends),
+        ]  # fmt: skip
+        lines = whole.columns + 2 * (whole.rows - 1)
+        kernel = volume_kernel("volume_decode.cu", "decode_step", model.tap_set)
+        for step in range(lines + 5 + lag * (max(depths) - 1)):
+            device.launch(kernel, grid=(whole.depth,), block=(_BLOCK,), args=[*fixed, np.int32(step), faults])
+        for z in np.flatnonzero(device.get(faults)):
+            raise CorruptError(f"the streams of plane {at + z} of a volume do not fit it; the archive is damaged")
+        unpad = volume_kernel("volume_decode.cu", "unpad_planes", 0)
+        done = 0
+        for one in slabs:
+            depth, begin = one.geometry.depth, done * layout.size
+            part = result[at + done : at + done + depth]
+            device.launch(
+                unpad,
+                grid=one.geometry.grid(whole.area),
+                block=(_BLOCK,),
+                args=[
+                    planes[begin : begin + depth * layout.size], np.uint32(_TYPES[result.dtype]), *whole.sizes,
+                    *whole.strides, np.int32(one.model.least), part.reshape(-1).view(np.uint8),
+                ],
+            )  # fmt: skip
+            done += depth
+        return at + done
+
+    def _read(self, payload: bytes, geometry: _Geometry, kind: np.dtype[Any]) -> _Coded:
         """Read and check all parts; the values end on the device."""
         model, counts, main_coded, raw_bits = slab.split_payload(
             payload, geometry.depth, geometry.area, engine=self._entropy
         )
+        limits = np.iinfo(kind)
+        if model.least < limits.min or model.least + model.span > limits.max:
+            raise CorruptError("a volume slab holds values outside its sample type; the archive is damaged")
+        first, _ = _resolve(geometry.depth, model.references)
+        if any(bool(back) not in model.plane_models for back in first):
+            raise CorruptError("a volume slab lacks the model of some planes; the archive is damaged")
         coded = decode_segments(main_coded, counts.sum(axis=0), engine=self._entropy)
         device, count = self._device, len(coded)
         tiles = -(-count // _TILE)
@@ -198,7 +247,7 @@ class DeviceVolumeCodec:
         )
         if device.get(fault)[0]:
             raise CorruptError("a residual of a volume slab has more than 16 bits; the archive is damaged")
-        return model, counts, values
+        return _Coded(geometry, model, counts, values)
 
 
 class _Padded:
@@ -363,6 +412,23 @@ def _bounds(counts: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.u
     begins = ends.copy()
     begins[:, : counts.shape[1]] -= counts.astype(np.uint32)
     return begins, ends
+
+
+def _join_values(device: Device, slabs: list[_Coded]) -> tuple[DeviceArray, NDArray[np.uint32], NDArray[np.uint32]]:
+    """Lay the slabs' values end to end; give them and where each plane's runs begin and end in them."""
+    bounds = [_bounds(one.counts) for one in slabs]
+    if len(slabs) == 1:
+        return slabs[0].values, *bounds[0]
+    sizes = np.array([len(one.values) for one in slabs])
+    offsets = np.cumsum(sizes) - sizes
+    values = device.empty(int(sizes.sum()), np.uint16)
+    for one, begin in zip(slabs, offsets.tolist(), strict=True):
+        values[begin : begin + len(one.values)] = one.values
+    moved = [
+        np.concatenate([pair[way] + np.uint32(begin) for pair, begin in zip(bounds, offsets.tolist(), strict=True)])
+        for way in (0, 1)
+    ]
+    return values, moved[0], moved[1]
 
 
 def _prefix(tile_bits: NDArray[np.uint32]) -> tuple[NDArray[np.uint64], int]:
