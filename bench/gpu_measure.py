@@ -127,6 +127,18 @@ def measure_codec(name: str, *, quick: bool, left: Callable[[], float]) -> dict[
         rows.append(
             row(f"decode {level}, to the device", size, timed(decode, device.synchronize, n=n, left=left), ratio=ratio)
         )
+
+        # A volume is several slabs: a step of the wavefront serves them all.
+        slabs = 2 if quick else 8
+
+        def decode_many(codec: DeviceVolumeCodec = codec, payload: bytes = payload, slabs: int = slabs) -> DeviceArray:
+            depth, height, width = samples.shape
+            return codec.decode_slabs(
+                [payload] * slabs, depths=[depth] * slabs, rows=height, columns=width, dtype=np.int16
+            )
+
+        seconds = timed(decode_many, device.synchronize, n=n, left=left)
+        rows.append(row(f"decode {level}, {slabs} slabs side by side", slabs * size, seconds, ratio=ratio))
         watched = TimedDevice(device)
         slow = DeviceVolumeCodec(watched)
         slow.encode_slab(samples, level=level)
@@ -141,7 +153,8 @@ def measure_codec(name: str, *, quick: bool, left: Callable[[], float]) -> dict[
             for kernel, seconds in watched.kernels.items()
         }
         parts = {"encode": ("find_limits", "pad_planes", "predict_stage", "pad_residuals", "find_contexts",
-                            "gather_values", "split_tokens", "write_raw_bits", "count_symbols", "rans_encode", "rans_gather_words"),
+                            "gather_values", "split_tokens", "write_raw_bits", "count_symbols",
+                            "rans_encode", "rans_gather_words"),
                  "decode": ("rans_decode", "count_raw_bits", "join_tokens", "decode_step", "unpad_planes")}  # fmt: skip
         for way, names in parts.items():
             total = sum(kernels[level].get(kernel, {"seconds": 0.0})["seconds"] for kernel in names)
