@@ -1,7 +1,7 @@
 """Put files together from the pieces that data blocks deliver, in any order, in bounded memory.
 
-A file under `SPOOL_SIZE` waits in memory and is written at once; a larger one, or any once the memory
-budget is used up, goes to a spool file piece by piece and is read back for its hash.
+A file of which less than `SPOOL_SIZE` came waits in memory and is written at once; a larger one, or any once the
+memory budget is used up, goes to a spool file piece by piece and is read back for its hash.
 """
 
 from __future__ import annotations
@@ -13,18 +13,22 @@ from typing import BinaryIO
 
 from gpushrink.errors import CorruptError
 
-__all__ = ["MEMORY_BUDGET", "SPOOL_SIZE", "Assembly", "Shelf", "anonymous_spool"]
+__all__ = ["MAX_EXTENTS", "MEMORY_BUDGET", "SPOOL_SIZE", "Assembly", "Shelf", "anonymous_spool"]
 
 SPOOL_SIZE = 32 << 20
 MEMORY_BUDGET = 256 << 20
+MAX_EXTENTS = 1 << 21
+# What Python needs to remember a piece, beside its bytes: pieces of one byte are not free.
+_PIECE_BYTES = 160
 _STEP = 1 << 20
 
 
 class Shelf:
-    """Count the bytes that unfinished files hold in memory."""
+    """Count what unfinished files hold in memory: bytes, and places in spool files."""
 
     def __init__(self) -> None:
         self.held = 0
+        self.extents = 0
 
 
 def anonymous_spool() -> BinaryIO:
@@ -51,7 +55,8 @@ class Assembly:
         self._open_spool = open_spool
         self._keep = keep
         self._pieces: dict[int, bytes] = {}
-        self._extents: list[tuple[int, int]] = []
+        self._extents: list[tuple[int, int]] = []  # start and end of what went to the spool
+        self._held = 0
         self._received = 0
         self._spool: BinaryIO | None = None
         self._hash = hashlib.sha256()
@@ -79,14 +84,12 @@ class Assembly:
         if self._spool is None and self._must_spool(len(data)):
             self._start_spool()
         if self._spool is not None:
-            self._extents.append((offset, len(data)))
-            self._spool.seek(offset)
-            self._spool.write(data)
+            self._put(offset, data)
             return
         if offset in self._pieces:
             raise CorruptError("the archive gives the same bytes of a file twice")
         self._pieces[offset] = bytes(data)  # a copy: a view would keep the whole block alive
-        self._shelf.held += len(data)
+        self._hold(len(data) + _PIECE_BYTES)
 
     def finish(self) -> bytes:
         """Insist that every byte came once and return the SHA-256.
@@ -112,10 +115,10 @@ class Assembly:
             return self._hash.digest()
         self._spool.flush()
         at = self._hashed
-        for offset, length in sorted(self._extents):
-            if offset != at:
+        for start, end in sorted(self._extents):
+            if start != at:
                 raise CorruptError("the archive gives bytes of a file twice and leaves others out")
-            at += length
+            at = end
         self._spool.seek(self._hashed)
         while block := self._spool.read(_STEP):
             self._hash.update(block)
@@ -128,31 +131,47 @@ class Assembly:
 
     def close(self) -> None:
         """Let go of everything."""
-        self._shelf.held -= sum(map(len, self._pieces.values()))
+        self._hold(-self._held)
         self._pieces.clear()
+        self._shelf.extents -= len(self._extents)
+        self._extents.clear()
         if self._spool is not None:
             self._spool.close()
             self._spool = None
 
+    def _hold(self, more: int) -> None:
+        self._held += more
+        self._shelf.held += more
+
     def _must_spool(self, more: int) -> bool:
-        if self._keep and self.size > SPOOL_SIZE:
-            return True
-        return self._shelf.held + more > MEMORY_BUDGET
+        # By what is held, not by the file's size: the headers of a thousand large files come together, and no
+        # system lets a thousand files be open.
+        return (self._keep and self._held + more > SPOOL_SIZE) or self._shelf.held + more > MEMORY_BUDGET
 
     def _start_spool(self) -> None:
         self._spool = self._open_spool()
         for offset, piece in self._pieces.items():
-            self._extents.append((offset, len(piece)))
-            self._spool.seek(offset)
-            self._spool.write(piece)
-        self._shelf.held -= sum(map(len, self._pieces.values()))
+            self._put(offset, piece)
+        self._hold(-self._held)
         self._pieces.clear()
+
+    def _put(self, offset: int, data: bytes | memoryview) -> None:
+        assert self._spool is not None
+        self._spool.seek(offset)
+        self._spool.write(data)
+        if self._extents and self._extents[-1][1] == offset:
+            self._extents[-1] = (self._extents[-1][0], offset + len(data))
+            return
+        if self._shelf.extents >= MAX_EXTENTS:
+            raise CorruptError("the archive scatters the bytes of a file in more pieces than the limit")
+        self._shelf.extents += 1
+        self._extents.append((offset, offset + len(data)))
 
     def _absorb(self, data: bytes | memoryview) -> None:
         """Hash bytes that continue what was hashed, and the waiting pieces that follow."""
         self._hash.update(data)
         self._hashed += len(data)
         while (piece := self._pieces.pop(self._hashed, None)) is not None:
-            self._shelf.held -= len(piece)
+            self._hold(-len(piece) - _PIECE_BYTES)
             self._hash.update(piece)
             self._hashed += len(piece)

@@ -5,7 +5,8 @@ Source: docs/format.md, one section a block.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from gpushrink.archive.layout import (
@@ -13,66 +14,53 @@ from gpushrink.archive.layout import (
     MAX_ENTRIES,
     MAX_FILE,
     MAX_PATH,
+    MAX_SECONDS,
     MAX_TARGETS,
     BlockType,
     unwrap_packed,
     wrap_packed,
 )
 from gpushrink.codec.varint import Cursor, pack_column, pack_varint
-from gpushrink.errors import NewerVersionError
+from gpushrink.errors import CorruptError, NewerVersionError
 from gpushrink.model import BlockCodec, Entry, EntryKind, Role, Target
 
 __all__ = [
     "TREE_ENTRIES",
-    "BlockRecord",
     "DataBlock",
     "check_codec_and_role",
     "pack_data",
     "pack_hashes",
-    "pack_index",
     "pack_info",
     "pack_tree",
     "parse_data",
     "parse_hashes",
-    "parse_index",
     "parse_info",
     "parse_tree",
+    "peek_decoded",
 ]
 
 TREE_ENTRIES = 4096
 _DIGEST = 32
-
-
-@dataclass(frozen=True, slots=True)
-class BlockRecord:
-    """Say where a block lies and what it concerns; one row of the index.
-
-    Parameters
-    ----------
-    offset, length
-        Of the block's header in the archive; of its payload.
-    decoded
-        Decoded size of a DATA block, else 0.
-    file_ids
-        The files a DATA or HASH block concerns, ascending.
-    """
-
-    type: BlockType
-    codec: int
-    role: int
-    offset: int
-    length: int
-    decoded: int = 0
-    file_ids: tuple[int, ...] = ()
+_SECOND = 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class DataBlock:
-    """Hold a DATA payload taken apart; `coded` is a view of it."""
+    """Hold a DATA payload taken apart; `coded` is a view of it.
+
+    The targets' columns are kept as arrays: a few bytes of a hostile archive may claim a million of them.
+    """
 
     decoded: int
-    targets: tuple[Target, ...]
+    sources: array[int]
+    lengths: array[int]
+    file_ids: array[int]
+    file_offsets: array[int]
     coded: memoryview
+
+    def targets(self) -> Iterator[Target]:
+        """Give the targets one by one."""
+        return map(Target, self.sources, self.lengths, self.file_ids, self.file_offsets)
 
 
 def pack_info(entries: int, total: int) -> bytes:
@@ -100,7 +88,8 @@ def pack_tree(first: int, entries: Sequence[Entry]) -> bytes:
         (
             bytes(entry.kind for entry in entries),
             pack_column(entry.mode for entry in entries),
-            pack_column(entry.mtime_ns for entry in entries),
+            pack_column(entry.mtime_ns // _SECOND for entry in entries),
+            pack_column(entry.mtime_ns % _SECOND for entry in entries),
             pack_column(entry.size for entry in entries),
             *paths,
             *(pack_varint(len(entry.link)) + entry.link for entry in entries if entry.kind is EntryKind.LINK),
@@ -118,13 +107,17 @@ def parse_tree(payload: bytes | memoryview) -> tuple[int, list[Entry]]:
     kinds = cursor.take(count)
     if any(kind not in EntryKind._value2member_map_ for kind in kinds):
         raise NewerVersionError(f"{what} uses entry kind {max(kinds)}, which is reserved; update gpushrink")
-    modes, times, sizes = cursor.column(count), cursor.column(count), cursor.column(count)
+    modes, seconds, parts, sizes = (cursor.column(count) for _ in range(4))
+    if any(abs(whole) > MAX_SECONDS for whole in seconds) or any(not 0 <= part < _SECOND for part in parts):
+        raise cursor.fail("a modification time is out of range")
+    times = [whole * _SECOND + part for whole, part in zip(seconds, parts, strict=True)]
     paths, last = [], b""
     for _ in range(count):
         shared, rest = cursor.varint(len(last)), cursor.varint(MAX_PATH)
-        last = last[:shared] + bytes(cursor.take(rest))
-        if len(last) > MAX_PATH:
-            raise cursor.fail("a path is too long")
+        path = last[:shared] + bytes(cursor.take(rest))
+        if len(path) > MAX_PATH or path <= last:
+            raise cursor.fail("a path is too long or out of order")
+        last = path
         paths.append(last)
     entries = []
     for kind, path, mode, time, size in zip(kinds, paths, modes, times, sizes, strict=True):
@@ -156,19 +149,15 @@ def parse_data(payload: memoryview) -> DataBlock:
     outer = Cursor(payload, what)
     decoded, count = outer.varint(MAX_DECODED), outer.varint(MAX_TARGETS)
     cursor = unwrap_packed(Cursor(outer.take(outer.varint()), what), what)
-    columns = [cursor.column(count) for _ in range(4)]
+    try:
+        sources, lengths, ids, places = (array("q", cursor.column(count)) for _ in range(4))
+    except OverflowError:
+        raise cursor.fail("a target lies outside its file") from None
     cursor.end()
-    targets = tuple(map(Target, *columns))
-    for target in targets:
-        if (
-            target.length < 1
-            or target.source_offset < 0
-            or target.file_id < 0
-            or target.file_offset < 0
-            or target.source_offset + target.length > decoded
-        ):
+    for source, length, file_id, place in zip(sources, lengths, ids, places, strict=True):
+        if length < 1 or source < 0 or file_id < 0 or place < 0 or source + length > decoded:
             raise outer.fail("a target lies outside the block")
-    return DataBlock(decoded, targets, outer.rest())
+    return DataBlock(decoded, sources, lengths, ids, places, outer.rest())
 
 
 def pack_hashes(records: Sequence[tuple[Sequence[int], bytes]]) -> bytes:
@@ -190,86 +179,28 @@ def parse_hashes(payload: bytes | memoryview) -> list[tuple[list[int], bytes]]:
     return records
 
 
-def pack_index(records: Sequence[BlockRecord]) -> bytes:
-    """Return an INDEX payload for the blocks before it."""
-    parts = [
-        pack_varint(len(records)),
-        bytes(record.type for record in records),
-        bytes(record.codec for record in records),
-        bytes(record.role for record in records),
-        pack_column(record.offset for record in records),
-        pack_column(record.length for record in records),
-        pack_column(record.decoded for record in records),
-    ]
-    for record in records:
-        if record.type in (BlockType.DATA, BlockType.HASH):
-            runs = list(_runs(record.file_ids))
-            parts.append(pack_varint(len(runs)))
-            last = 0
-            for start, length in runs:
-                parts.append(pack_varint(start - last) + pack_varint(length))
-                last = start + length
-    return wrap_packed(b"".join(parts))
-
-
-def parse_index(payload: bytes | memoryview, entries: int) -> list[BlockRecord]:
-    """Return the rows of the index; `entries` bounds the ids."""
-    what = "the INDEX block"
-    cursor = unwrap_packed(Cursor(payload, what), what)
-    count = cursor.varint()
-    types, codecs, roles = cursor.take(count), cursor.take(count), cursor.take(count)
-    offsets, lengths, decoded = cursor.column(count), cursor.column(count), cursor.column(count)
-    for kind, codec, role in zip(types, codecs, roles, strict=True):
-        if kind == BlockType.DATA:
-            check_codec_and_role(codec, role)
-    if any(kind not in BlockType._value2member_map_ for kind in types):
-        raise NewerVersionError(f"{what} names block type {max(types)}, which is reserved; update gpushrink")
-    records = []
-    for row in zip(types, codecs, roles, offsets, lengths, decoded, strict=True):
-        ids: list[int] = []
-        if row[0] in (BlockType.DATA, BlockType.HASH):
-            last = 0
-            for _ in range(cursor.varint(entries)):
-                start = last + cursor.varint(entries)
-                last = start + cursor.varint(entries)
-                if last > entries:
-                    raise cursor.fail("a file id is out of range")
-                ids.extend(range(start, last))
-        if min(row[3:]) < 0:
-            raise cursor.fail("an offset or size is negative")
-        kind, codec, role, offset, length, size = row
-        records.append(BlockRecord(BlockType(kind), codec, role, offset, length, size, tuple(ids)))
-    cursor.end()
-    return records
-
-
-def check_codec_and_role(codec: int, role: int) -> None:
-    """Refuse, by name, a codec or role of a DATA block that this version does not know.
+def check_codec_and_role(kind: int, codec: int, role: int) -> None:
+    """Refuse, by name, a codec or role of a block that this version does not know.
 
     Raises
     ------
     NewerVersionError
-        If either is reserved.
+        If either is reserved; outside DATA both are 0.
     """
-    if codec not in BlockCodec._value2member_map_:
-        raise NewerVersionError(f"block codec {codec} is reserved; update gpushrink")
-    if role not in Role._value2member_map_:
-        raise NewerVersionError(f"block role {role} is reserved; update gpushrink")
+    if codec not in BlockCodec._value2member_map_ or (codec and kind != BlockType.DATA):
+        raise NewerVersionError(f"block codec {codec} (block type {kind}) is reserved; update gpushrink")
+    if role not in Role._value2member_map_ or (role and kind != BlockType.DATA):
+        raise NewerVersionError(f"block role {role} (block type {kind}) is reserved; update gpushrink")
+
+
+def peek_decoded(payload: memoryview) -> int:
+    """Return the decoded size that a DATA payload claims; 0 if it does not even hold that."""
+    try:
+        return Cursor(payload, "a DATA block").varint(MAX_DECODED)
+    except CorruptError:
+        return 0
 
 
 def _common_prefix(a: bytes, b: bytes) -> int:
     limit = min(len(a), len(b))
     return next((k for k in range(limit) if a[k] != b[k]), limit)
-
-
-def _runs(ids: Iterable[int]) -> Iterator[tuple[int, int]]:
-    start, length = -1, 0
-    for value in ids:
-        if start >= 0 and value == start + length:
-            length += 1
-        else:
-            if start >= 0:
-                yield start, length
-            start, length = value, 1
-    if start >= 0:
-        yield start, length

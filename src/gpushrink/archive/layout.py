@@ -20,10 +20,16 @@ __all__ = [
     "MAX_DECODED",
     "MAX_ENTRIES",
     "MAX_FILE",
+    "MAX_OTHER_PAYLOAD",
+    "MAX_PACKED",
     "MAX_PATH",
     "MAX_PAYLOAD",
+    "MAX_RUNS",
+    "MAX_SECONDS",
     "MAX_TARGETS",
+    "MAX_TREE_BYTES",
     "PREAMBLE_SIZE",
+    "TRAILER_MAGIC",
     "TRAILER_SIZE",
     "VERSION",
     "BlockHead",
@@ -52,13 +58,17 @@ PREAMBLE_SIZE = _PREAMBLE.size
 TRAILER_SIZE = _TRAILER.size
 
 # Limits: docs/format.md#limits. Each bounds what a hostile archive can make a reader allocate.
-MAX_ENTRIES = 1 << 24
+MAX_ENTRIES = 1 << 22
+MAX_TREE_BYTES = 1 << 28
 MAX_PATH = 4096
-MAX_FILE = 1 << 62
-MAX_PAYLOAD = 1 << 30
-MAX_DECODED = 1 << 29
-MAX_PACKED = 1 << 28
-MAX_TARGETS = 1 << 22
+MAX_FILE = 1 << 61
+MAX_SECONDS = 1 << 40
+MAX_PAYLOAD = 1 << 28
+MAX_OTHER_PAYLOAD = 1 << 26
+MAX_DECODED = 1 << 27
+MAX_PACKED = 1 << 26
+MAX_TARGETS = 1 << 20
+MAX_RUNS = 1 << 23
 
 
 class BlockType(IntEnum):
@@ -146,8 +156,9 @@ def parse_block_head(data: bytes) -> BlockHead:
         raise NewerVersionError(f"block type {kind} is reserved; update gpushrink")
     if reserved:
         raise NewerVersionError(f"a reserved block header field is used (value {reserved}); update gpushrink")
-    if length > MAX_PAYLOAD:
-        raise CorruptError(f"a block claims {length} bytes; the limit is {MAX_PAYLOAD}")
+    limit = MAX_PAYLOAD if kind == BlockType.DATA else MAX_OTHER_PAYLOAD
+    if length > limit:
+        raise CorruptError(f"a block claims {length} bytes; the limit is {limit}")
     return BlockHead(kind, codec, role, length, crc)
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 
 from gpushrink.archive.layout import MAX_PATH
-from gpushrink.errors import CorruptError, UnsafePathError
+from gpushrink.errors import CorruptError, GpushrinkError, UnsafePathError
 from gpushrink.model import Entry, EntryKind
 
 __all__ = ["check_link", "check_path", "check_tree"]
 
+# Systems give up after 63 links at most.
+_MAX_HOPS = 64
+
 # Names that Windows gives to devices, whatever the extension, and characters it takes apart or forbids.
 _DEVICE = re.compile(
-    rb"^(con|prn|aux|nul|clock\$|conin\$|conout\$|(com|lpt)[0-9\xb9\xb2\xb3])(\..*)?$", re.IGNORECASE | re.DOTALL
+    rb"^(con|prn|aux|nul|clock\$|conin\$|conout\$|(com|lpt)([0-9]|\xc2[\xb9\xb2\xb3])) *(\..*)?$",
+    re.IGNORECASE | re.DOTALL,
 )
 _FORBIDDEN = re.compile(rb'[<>:"|?*\\\x00-\x1f]|[. ]$')
 
@@ -28,17 +33,21 @@ def check_path(path: bytes, *, windows: bool = os.name == "nt") -> None:
         If it does. On Windows also for device names, drive letters, streams and backslashes; elsewhere those are
         ordinary names and are restored.
     """
-    shown = os.fsdecode(path)
+    shown = path.decode("utf-8", "backslashreplace")
     parts = path.split(b"/")
     if not path or len(path) > MAX_PATH or b"\0" in path or any(part in (b"", b".", b"..") for part in parts):
         raise UnsafePathError(f"refused path {shown!r}: it is absolute, climbs, or is malformed")
     if windows:
+        try:
+            path.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError:
+            raise UnsafePathError(f"refused path {shown!r}: Windows can only hold names that are UTF-8") from None
         for part in parts:
             if _DEVICE.match(part) or _FORBIDDEN.search(part):
-                raise UnsafePathError(f"refused path {shown!r}: Windows gives {os.fsdecode(part)!r} another meaning")
+                raise UnsafePathError(f"refused path {shown!r}: Windows gives one of its names another meaning")
 
 
-def check_link(path: bytes, link: bytes) -> None:
+def check_link(path: bytes, link: bytes, *, windows: bool = os.name == "nt") -> None:
     """Refuse a symbolic link that points, read from where it lies, outside the destination.
 
     Raises
@@ -46,10 +55,10 @@ def check_link(path: bytes, link: bytes) -> None:
     UnsafePathError
         If its target is absolute, or climbs above the destination at any point.
     """
-    shown = os.fsdecode(path)
-    unified = link.replace(b"\\", b"/") if os.name == "nt" else link
-    if not link or b"\0" in link or unified.startswith(b"/") or (os.name == "nt" and b":" in link):
-        raise UnsafePathError(f"refused link {shown!r}: its target {os.fsdecode(link)!r} is absolute")
+    shown, target = path.decode("utf-8", "backslashreplace"), link.decode("utf-8", "backslashreplace")
+    unified = link.replace(b"\\", b"/") if windows else link
+    if not link or b"\0" in link or unified.startswith(b"/") or (windows and b":" in link):
+        raise UnsafePathError(f"refused link {shown!r}: its target {target!r} is absolute or malformed")
     depth = path.count(b"/")
     for part in unified.split(b"/"):
         if part == b"..":
@@ -57,29 +66,94 @@ def check_link(path: bytes, link: bytes) -> None:
         elif part not in (b"", b"."):
             depth += 1
         if depth < 0:
-            raise UnsafePathError(f"refused link {shown!r}: its target {os.fsdecode(link)!r} leaves the folder")
+            raise UnsafePathError(f"refused link {shown!r}: its target {target!r} leaves the folder")
 
 
-def check_tree(entries: Mapping[int, Entry]) -> dict[int, Exception]:
+def check_tree(
+    entries: Mapping[int, Entry], *, one_case: bool = False, windows: bool = os.name == "nt"
+) -> dict[int, GpushrinkError]:
     """Judge a whole tree and return what is refused, by id.
 
-    Beside each path and link by itself: every parent must be a stored folder (so never a link), and no path may
-    come twice.
+    Beside each path and link by itself: every parent must be a stored folder that is not refused itself (so never a
+    link), no path may come twice, and no link may leave the destination by way of other links.
+
+    Parameters
+    ----------
+    one_case
+        The destination takes names for the same that differ in case or Unicode form only; the second is refused.
+    windows
+        Judge names as Windows does.
     """
-    folders = {entry.path for entry in entries.values() if entry.kind is EntryKind.FOLDER}
-    refused: dict[int, Exception] = {}
-    seen: set[bytes] = set()
-    for entry_id, entry in entries.items():
+    refused: dict[int, GpushrinkError] = {}
+    kept: dict[bytes, Entry] = {}
+    names: set[str] = set()
+    # In order of path every folder comes before what it holds.
+    for entry_id, entry in sorted(entries.items(), key=lambda pair: (pair[1].path, pair[0])):
         try:
-            check_path(entry.path)
-            if entry.kind is EntryKind.LINK:
-                check_link(entry.path, entry.link)
-            if entry.path in seen:
-                raise CorruptError(f"path {os.fsdecode(entry.path)!r} is stored twice")
+            check_path(entry.path, windows=windows)
+            if entry.path in kept:
+                raise CorruptError(f"path {_shown(entry.path)} is stored twice")
             parent = entry.path.rpartition(b"/")[0]
-            if parent and parent not in folders:
-                raise CorruptError(f"path {os.fsdecode(entry.path)!r} has no stored parent folder")
+            if parent and (parent not in kept or kept[parent].kind is not EntryKind.FOLDER):
+                raise UnsafePathError(
+                    f"refused path {_shown(entry.path)}: its folder is missing, refused, or no folder"
+                )
+            if one_case:
+                name = _folded(entry.path)
+                if name in names:
+                    raise UnsafePathError(
+                        f"refused path {_shown(entry.path)}: here it is the name of another entry too"
+                    )
+                names.add(name)
+            if entry.kind is EntryKind.LINK:
+                check_link(entry.path, entry.link, windows=windows)
+            kept[entry.path] = entry
         except (UnsafePathError, CorruptError) as error:
             refused[entry_id] = error
-        seen.add(entry.path)
+    links = {
+        path: entry.link.replace(b"\\", b"/") if windows else entry.link
+        for path, entry in kept.items()
+        if entry.kind is EntryKind.LINK
+    }
+    for entry_id, entry in entries.items():
+        if entry.kind is EntryKind.LINK and entry_id not in refused and _leads_out(entry.path, links):
+            refused[entry_id] = UnsafePathError(
+                f"refused link {_shown(entry.path)}: by way of other links it leads out"
+            )
     return refused
+
+
+def _leads_out(path: bytes, links: Mapping[bytes, bytes]) -> bool:
+    """Follow a link through the other links of the tree and tell whether it climbs above the root.
+
+    What every system gives up on (a loop, or too many links) leads nowhere.
+    """
+    at, rest, hops = path.split(b"/")[:-1], links[path].split(b"/")[::-1], 0
+    while rest:
+        part = rest.pop()
+        if part in (b"", b"."):
+            continue
+        if part == b"..":
+            if not at:
+                return True
+            at.pop()
+            continue
+        at.append(part)
+        target = links.get(b"/".join(at))
+        if target is not None:
+            hops += 1
+            if hops > _MAX_HOPS:
+                return False
+            at.pop()
+            rest += target.split(b"/")[::-1]
+    return False
+
+
+def _folded(path: bytes) -> str:
+    return unicodedata.normalize(
+        "NFC", unicodedata.normalize("NFD", path.decode("utf-8", "surrogateescape")).casefold()
+    )
+
+
+def _shown(path: bytes) -> str:
+    return repr(path.decode("utf-8", "backslashreplace"))

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from gpushrink.archive import blocks, layout
-from gpushrink.archive.blocks import BlockRecord
+from gpushrink.archive.index import BlockRecord, parse_index
 from gpushrink.archive.layout import BlockHead, BlockType
-from gpushrink.errors import ArchiveError, CorruptError, NewerVersionError, TruncatedError
+from gpushrink.errors import ArchiveError, CorruptError, InputError, NewerVersionError, TruncatedError
 from gpushrink.model import Entry
 
 __all__ = ["Block", "Catalogue", "Damage", "read_block", "read_blocks", "read_catalogue"]
@@ -45,6 +45,9 @@ class Catalogue:
     digests: dict[int, bytes] = field(default_factory=dict)
     records: list[BlockRecord] = field(default_factory=list)
     archive_length: int = 0
+    next_id: int = 0
+    _last_path: bytes = b""
+    _tree_bytes: int = 0
 
     def add(self, head: BlockHead, payload: memoryview) -> None:
         """Take in an INFO, TREE or HASH block.
@@ -55,16 +58,52 @@ class Catalogue:
             If its content contradicts itself or what came before.
         """
         if head.type == BlockType.INFO:
+            if self.count or self.entries:
+                raise CorruptError("an INFO block stands where none belongs")
             self.count, self.total = blocks.parse_info(payload)
         elif head.type == BlockType.TREE:
             first, entries = blocks.parse_tree(payload)
-            if self.count and first + len(entries) > self.count:
-                raise CorruptError("a TREE block numbers more entries than the archive has")
+            if first < self.next_id or (self.count and first + len(entries) > self.count):
+                raise CorruptError("a TREE block numbers entries that the archive has not, or has already")
+            if entries and entries[0].path <= self._last_path:
+                raise CorruptError("a TREE block is out of order")
+            self._tree_bytes += sum(len(entry.path) + len(entry.link) for entry in entries)
+            if self._tree_bytes > layout.MAX_TREE_BYTES:
+                raise CorruptError("the paths of the tree are longer than the limit")
             self.entries.update(enumerate(entries, first))
+            self.next_id = first + len(entries)
+            self._last_path = entries[-1].path if entries else self._last_path
         elif head.type == BlockType.HASH:
             for ids, digest in blocks.parse_hashes(payload):
+                if any(not 0 <= i < (self.count or layout.MAX_ENTRIES) for i in ids):
+                    raise CorruptError("a hash belongs to no entry")
                 if any(self.digests.setdefault(i, digest) != digest for i in ids):
                     raise CorruptError("a file has two hashes")
+
+    def insist_whole(self) -> None:
+        """Insist that the tree has all the entries that INFO promised.
+
+        Raises
+        ------
+        CorruptError
+            If it has not.
+        """
+        if len(self.entries) != self.count:
+            raise CorruptError(f"the tree has {len(self.entries)} of its {self.count} entries")
+
+
+def read_some(stream: BinaryIO, count: int) -> bytes:
+    """Read at most `count` bytes.
+
+    Raises
+    ------
+    InputError
+        If the system cannot.
+    """
+    try:
+        return stream.read(count)
+    except OSError as error:
+        raise InputError(f"the archive cannot be read on: {error.strerror or error}") from None
 
 
 class _Source:
@@ -81,7 +120,7 @@ class _Source:
         self._ahead = self._ahead[count:]
         while got < count:
             # In steps, so that a length which lies cannot make us allocate it.
-            part = self._stream.read(min(_READ_STEP, count - got))
+            part = read_some(self._stream, min(_READ_STEP, count - got))
             if not part:
                 break
             parts.append(part)
@@ -200,7 +239,7 @@ def read_block(stream: BinaryIO, record: BlockRecord) -> Block:
         If the block is damaged or is not the one that the index names.
     """
     stream.seek(record.offset)
-    raw = stream.read(layout.BLOCK_HEAD.size)
+    raw = read_some(stream, layout.BLOCK_HEAD.size)
     if len(raw) < layout.BLOCK_HEAD.size:
         raise CorruptError(f"the index names a block at byte {record.offset}, after the archive's end")
     head = layout.parse_block_head(raw)
@@ -226,32 +265,33 @@ def read_catalogue(stream: BinaryIO) -> Catalogue:
 def _catalogue_by_index(stream: BinaryIO) -> Catalogue:
     length = stream.seek(0, 2)
     stream.seek(0)
-    layout.parse_preamble(stream.read(layout.PREAMBLE_SIZE))
+    layout.parse_preamble(read_some(stream, layout.PREAMBLE_SIZE))
     if length < layout.PREAMBLE_SIZE + layout.TRAILER_SIZE:
         raise TruncatedError(f"the archive ends at byte {length}, before its end mark")
     stream.seek(length - layout.TRAILER_SIZE)
-    try:
-        trailer = layout.parse_trailer(stream.read(layout.TRAILER_SIZE))
-    except CorruptError:
+    raw = read_some(stream, layout.TRAILER_SIZE)
+    if not raw.endswith(layout.TRAILER_MAGIC):
         raise TruncatedError(
             f"the archive ends at byte {length} without its end mark; transfer it again, or unpack what it holds"
-        ) from None
+        )
+    trailer = layout.parse_trailer(raw)
     if trailer.archive_length != length or trailer.index_offset > length - layout.TRAILER_SIZE:
         raise CorruptError("the end mark's offsets do not match the archive; bytes are missing or were added")
     stream.seek(trailer.index_offset)
-    raw = stream.read(layout.BLOCK_HEAD.size)
+    raw = read_some(stream, layout.BLOCK_HEAD.size)
     if len(raw) < layout.BLOCK_HEAD.size:
         raise CorruptError("the end mark's offsets do not match the archive")
     head = layout.parse_block_head(raw)
-    if head.length > length:
-        raise CorruptError("the INDEX block is longer than the archive")
+    if trailer.index_offset + layout.BLOCK_HEAD.size + head.length + layout.TRAILER_SIZE != length:
+        raise CorruptError("the INDEX block does not fit before the end mark")
     index = read_block(stream, BlockRecord(BlockType.INDEX, 0, 0, trailer.index_offset, head.length))
-    records = blocks.parse_index(index.payload, layout.MAX_ENTRIES)
+    records = parse_index(index.payload, entries=layout.MAX_ENTRIES, end=trailer.index_offset)
     catalogue = Catalogue(records=records, archive_length=length)
     for record in records:
         if record.type in (BlockType.INFO, BlockType.TREE, BlockType.HASH):
             block = read_block(stream, record)
             catalogue.add(block.head, block.payload)
+    catalogue.insist_whole()
     return catalogue
 
 
@@ -262,6 +302,7 @@ def _catalogue_in_sequence(stream: BinaryIO) -> Catalogue:
             raise item.error
         catalogue.add(item.head, item.payload)
         if item.head.type == BlockType.INDEX:
-            catalogue.records = blocks.parse_index(item.payload, layout.MAX_ENTRIES)
+            catalogue.records = parse_index(item.payload, entries=layout.MAX_ENTRIES, end=item.offset)
             catalogue.archive_length = item.offset + layout.BLOCK_HEAD.size + len(item.payload) + layout.TRAILER_SIZE
+    catalogue.insist_whole()
     return catalogue

@@ -7,9 +7,11 @@ a destination, `NullKeeper` only proves them. Paths are bytes throughout: stored
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import secrets
 import stat
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -20,14 +22,20 @@ from gpushrink.model import Entry, EntryKind, Target
 
 __all__ = ["FolderKeeper", "Keeper", "NullKeeper", "Restorer"]
 
+# What systems answer to a name they cannot hold: too long, or bytes that are no text to them.
+_UNNAMEABLE = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
+
 
 class Keeper(Protocol):
     """Say what becomes of files that are put together again."""
 
     keep: bool
 
-    def prepare(self, entries: dict[int, Entry], refused: dict[int, Exception]) -> None:
-        """Look at the tree, before any file comes."""
+    def judge(self, entries: Mapping[int, Entry]) -> dict[int, GpushrinkError]:
+        """Return, by id, what of the whole tree is refused."""
+
+    def prepare(self, entries: Mapping[int, Entry]) -> dict[int, GpushrinkError]:
+        """Make ready for what will come; return, by id, what cannot be kept."""
 
     def open_spool(self, entry: Entry) -> BinaryIO:
         """Open a place for a file that is too large for memory."""
@@ -35,8 +43,8 @@ class Keeper(Protocol):
     def commit(self, entry: Entry, assembly: Assembly) -> None:
         """Take a proven file."""
 
-    def finish(self) -> None:
-        """Do what is left once all files are there."""
+    def finish(self) -> dict[int, GpushrinkError]:
+        """Do what is left once all files are there; return, by id, what could not be done."""
 
     def abandon(self) -> None:
         """Leave nothing unfinished behind."""
@@ -47,8 +55,13 @@ class NullKeeper:
 
     keep = False
 
-    def prepare(self, entries: dict[int, Entry], refused: dict[int, Exception]) -> None:
-        """Accept any tree."""
+    def judge(self, entries: Mapping[int, Entry]) -> dict[int, GpushrinkError]:
+        """Refuse what would be refused anywhere."""
+        return check_tree(entries)
+
+    def prepare(self, entries: Mapping[int, Entry]) -> dict[int, GpushrinkError]:
+        """Accept all."""
+        return {}
 
     def open_spool(self, entry: Entry) -> BinaryIO:
         """Open a nameless temporary file."""
@@ -57,8 +70,9 @@ class NullKeeper:
     def commit(self, entry: Entry, assembly: Assembly) -> None:
         """Forget the file."""
 
-    def finish(self) -> None:
+    def finish(self) -> dict[int, GpushrinkError]:
         """Do nothing."""
+        return {}
 
     def abandon(self) -> None:
         """Do nothing."""
@@ -83,45 +97,53 @@ class FolderKeeper:
         self._entries: dict[int, Entry] = {}
         self._parts: set[bytes] = set()
         self._spools: dict[int, bytes] = {}
-        self._counter = 0
 
-    def prepare(self, entries: dict[int, Entry], refused: dict[int, Exception]) -> None:
-        """Make the folders and make sure that nothing is in the way.
-
-        Raises
-        ------
-        DestinationError
-            If an entry exists and `force` is not given, or a folder cannot be made.
-        """
-        self._entries = {i: entry for i, entry in entries.items() if i not in refused}
+    def judge(self, entries: Mapping[int, Entry]) -> dict[int, GpushrinkError]:
+        """Refuse what may not or cannot lie below this destination."""
         try:
             os.makedirs(self._root, exist_ok=True)
         except OSError as error:
             raise DestinationError(f"cannot make {os.fsdecode(self._root)!r}: {error.strerror}") from None
-        for entry in sorted(self._entries.values(), key=lambda entry: entry.path):
+        return check_tree(entries, one_case=_is_one_case(self._root))
+
+    def prepare(self, entries: Mapping[int, Entry]) -> dict[int, GpushrinkError]:
+        """Make sure that nothing is in the way, then make the folders.
+
+        Returns
+        -------
+        dict
+            By id, what this file system cannot name.
+
+        Raises
+        ------
+        DestinationError
+            If an entry exists and `force` is not given, or a folder cannot be made. Nothing was made then.
+        """
+        impossible: dict[int, GpushrinkError] = {}
+        missing: list[bytes] = []
+        for i, entry in sorted(entries.items(), key=lambda pair: pair[1].path):
             full = self._full(entry)
             self._check_way(entry.path)
             try:
-                found = os.lstat(full)
-            except FileNotFoundError:
-                found = None
-            except OSError as error:
-                raise DestinationError(f"cannot look at {os.fsdecode(full)!r}: {error.strerror}") from None
-            if entry.kind is EntryKind.FOLDER:
-                if found is None:
-                    with self._explained(full):
-                        os.mkdir(full, 0o700)  # its own mode comes last, it may forbid writing
-                elif not stat.S_ISDIR(found.st_mode):
-                    raise DestinationError(f"{os.fsdecode(full)!r} is in the way of a folder; move it")
-            elif found is not None and (stat.S_ISDIR(found.st_mode) or not self._force):
-                hint = "a folder is in its way" if stat.S_ISDIR(found.st_mode) else "use --force to replace it"
-                raise DestinationError(f"{os.fsdecode(full)!r} exists already; {hint}")
+                found = self._look(entry, full)
+            except (OSError, UnicodeError) as error:
+                if isinstance(error, OSError) and error.errno not in _UNNAMEABLE:
+                    raise DestinationError(f"cannot look at {os.fsdecode(full)!r}: {error.strerror}") from None
+                impossible[i] = DestinationError(f"this file system cannot hold the name {os.fsdecode(entry.path)!r}")
+                continue
+            if found is None and entry.kind is EntryKind.FOLDER:
+                missing.append(full)
+            self._entries[i] = entry
+        for full in missing:
+            with self._explained(full):
+                os.mkdir(full, 0o700)  # its own mode comes last, it may forbid writing
+        return impossible
 
     def open_spool(self, entry: Entry) -> BinaryIO:
         """Open a temporary file beside the place where the file will lie."""
-        part = self._new_part(entry)
-        self._spools[id(entry)] = part
-        with self._explained(part):
+        with self._explained(self._full(entry)):
+            part = self._new_part(entry)
+            self._spools[id(entry)] = part
             stream: BinaryIO = open(part, "x+b")  # closed by the assembly
         return stream
 
@@ -136,31 +158,43 @@ class FolderKeeper:
                     for piece in assembly.pieces():
                         stream.write(piece)
             assembly.close()
+            _set_time(part, entry)
             # Set-id bits are not taken from an archive: who may run as whom is the receiver's decision.
             os.chmod(part, entry.mode & ~(stat.S_ISUID | stat.S_ISGID))
-            os.utime(part, ns=(entry.mtime_ns, entry.mtime_ns))
-            self._check_way(entry.path)
-            os.replace(part, full)
-            self._parts.discard(part)
+            self._rename(part, full, entry)
 
-    def finish(self) -> None:
-        """Make the links, then give the folders their modes and times, deepest first."""
-        for entry in self._entries.values():
+    def finish(self) -> dict[int, GpushrinkError]:
+        """Make the links, then give the folders their modes and times, deepest first.
+
+        Returns
+        -------
+        dict
+            By id, the links that this file system, or this user on Windows, cannot make.
+        """
+        self.abandon()  # what failed goes before its folder may no longer be written
+        impossible: dict[int, GpushrinkError] = {}
+        for i, entry in self._entries.items():
             if entry.kind is EntryKind.LINK:
                 full = self._full(entry)
                 with self._explained(full):
                     part = self._new_part(entry)
-                    os.symlink(entry.link, part)
-                    with contextlib.suppress(OSError, NotImplementedError):
+                    try:
+                        os.symlink(entry.link, part)
+                    except (OSError, NotImplementedError, UnicodeError) as error:
+                        self._parts.discard(part)
+                        impossible[i] = DestinationError(f"cannot make the link {os.fsdecode(full)!r}: {error}")
+                        continue
+                    with contextlib.suppress(OSError, OverflowError, NotImplementedError):
                         os.utime(part, ns=(entry.mtime_ns, entry.mtime_ns), follow_symlinks=False)
-                    os.replace(part, full)
-                    self._parts.discard(part)
+                    self._rename(part, full, entry)
         folders = [entry for entry in self._entries.values() if entry.kind is EntryKind.FOLDER]
         for entry in sorted(folders, key=lambda entry: entry.path.count(b"/"), reverse=True):
             full = self._full(entry)
             with self._explained(full):
+                self._check_way(entry.path + b"/")
                 os.chmod(full, entry.mode)
-                os.utime(full, ns=(entry.mtime_ns, entry.mtime_ns))
+                _set_time(full, entry)
+        return impossible
 
     def abandon(self) -> None:
         """Remove the temporary files."""
@@ -169,12 +203,42 @@ class FolderKeeper:
                 os.unlink(part)
         self._parts.clear()
 
+    def _look(self, entry: Entry, full: bytes) -> os.stat_result | None:
+        """Return what lies at an entry's place, None for nothing; insist that it may be used or replaced."""
+        try:
+            found = os.lstat(full)
+        except FileNotFoundError:
+            return None
+        shown = repr(os.fsdecode(full))
+        if entry.kind is EntryKind.FOLDER:
+            if not stat.S_ISDIR(found.st_mode):
+                raise DestinationError(f"{shown} is in the way of a folder; move it")
+            if self._force:
+                with contextlib.suppress(OSError):  # an earlier unpack may have left it read-only
+                    os.chmod(full, stat.S_IMODE(found.st_mode) | stat.S_IRWXU)
+        elif stat.S_ISDIR(found.st_mode):
+            raise DestinationError(f"{shown} exists already and is a folder; move it")
+        elif not self._force:
+            raise DestinationError(f"{shown} exists already; use --force to replace it")
+        return found
+
+    def _rename(self, part: bytes, full: bytes, entry: Entry) -> None:
+        self._check_way(entry.path)
+        if not self._force and os.path.lexists(full):
+            raise DestinationError(f"{os.fsdecode(full)!r} appeared meanwhile; use --force to replace it")
+        if self._force and os.name == "nt":
+            with contextlib.suppress(OSError):  # Windows replaces no read-only file
+                os.chmod(full, stat.S_IWRITE)
+        os.replace(part, full)
+        self._parts.discard(part)
+
     def _full(self, entry: Entry) -> bytes:
         return os.path.join(self._root, entry.path.replace(b"/", os.sep.encode()))
 
     def _new_part(self, entry: Entry) -> bytes:
-        self._counter += 1
-        name = f".gpushrink-{os.getpid()}-{self._counter}.part".encode()
+        self._check_way(entry.path)
+        # A random name: those of a killed run, or of stored files, must not be in the way.
+        name = f".gpushrink-{secrets.token_hex(8)}.part".encode()
         part = os.path.join(os.path.dirname(self._full(entry)), name)
         self._parts.add(part)
         return part
@@ -193,7 +257,27 @@ class FolderKeeper:
             yield
         except (OSError, UnicodeError) as error:  # UnicodeError: a name that Windows cannot hold
             why = error.strerror if isinstance(error, OSError) else error
-            raise DestinationError(f"cannot write {path!r}: {why}") from error
+            raise DestinationError(f"cannot write {os.fsdecode(path)!r}: {why}") from error
+
+
+def _set_time(path: bytes, entry: Entry) -> None:
+    """Set the modification time; one that the file system cannot hold is no reason to lose a file."""
+    with contextlib.suppress(OSError, OverflowError):
+        os.utime(path, ns=(entry.mtime_ns, entry.mtime_ns))
+
+
+def _is_one_case(folder: bytes) -> bool:
+    """Tell whether names that differ in case only are one name in a folder."""
+    name = b".gpushrink-case-" + secrets.token_hex(8).encode()
+    probe = os.path.join(folder, name)
+    try:
+        os.mkdir(probe)
+    except OSError:
+        return False  # nothing can be written here anyway
+    try:
+        return os.path.lexists(os.path.join(folder, name.upper()))
+    finally:
+        os.rmdir(probe)
 
 
 class Restorer:
@@ -210,7 +294,6 @@ class Restorer:
         self._wanted = wanted
         self._shelf = Shelf()
         self._open: dict[int, Assembly] = {}
-        self._refused: dict[int, Exception] = {}
         self.entries: dict[int, Entry] = {}
         self.failures: dict[int, GpushrinkError] = {}
         self.proven: set[int] = set()
@@ -218,12 +301,11 @@ class Restorer:
 
     def prepare(self, entries: dict[int, Entry]) -> None:
         """Take in the whole tree; must come before the first data."""
-        self._refused = check_tree(entries)
+        refused = self._keeper.judge(entries)
         self.entries = {i: e for i, e in entries.items() if self._wanted is None or i in self._wanted}
-        for i, error in self._refused.items():
-            if i in self.entries:
-                self.failures[i] = error if isinstance(error, GpushrinkError) else CorruptError(str(error))
-        self._keeper.prepare(self.entries, self._refused)
+        self.failures = {i: error for i, error in refused.items() if i in self.entries}
+        kept = {i: e for i, e in self.entries.items() if i not in self.failures}
+        self.failures.update(self._keeper.prepare(kept))
 
     def place(self, targets: Iterable[Target], decoded: memoryview) -> None:
         """Hand the decoded bytes of a data block to the files they belong to."""
@@ -279,7 +361,7 @@ class Restorer:
         for file_id, entry in self.entries.items():
             if entry.kind is EntryKind.FILE and file_id not in self.proven and file_id not in self.failures:
                 self.fail(file_id, CorruptError("its data or its hash is missing or damaged"))
-        self._keeper.finish()
+        self.failures.update(self._keeper.finish())
 
     def abandon(self) -> None:
         """Let go of everything unfinished."""

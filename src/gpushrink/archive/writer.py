@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from gpushrink.archive import blocks, layout
+from gpushrink.archive.index import BlockRecord, pack_index, runs_of
 from gpushrink.archive.layout import BlockType
 from gpushrink.model import BlockCodec, Entry, Role
 
@@ -27,7 +28,7 @@ class ArchiveWriter:
 
     def __init__(self, sink: ByteSink) -> None:
         self._sink = sink
-        self._records: list[blocks.BlockRecord] = []
+        self._records: list[BlockRecord] = []
         self.position = 0
 
     def begin(self, entries: Sequence[Entry]) -> None:
@@ -40,21 +41,19 @@ class ArchiveWriter:
 
     def data(
         self, payload: bytes, *, codec: BlockCodec, role: Role, decoded: int, file_ids: Sequence[int]
-    ) -> blocks.BlockRecord:
+    ) -> BlockRecord:
         """Write a DATA block whose payload `blocks.pack_data` made; return its index row."""
-        return self._block(
-            BlockType.DATA, payload, codec=codec, role=role, decoded=decoded, file_ids=tuple(sorted(set(file_ids)))
-        )
+        return self._block(BlockType.DATA, payload, codec=codec, role=role, decoded=decoded, file_ids=file_ids)
 
     def hashes(self, records: Sequence[tuple[Sequence[int], bytes]]) -> None:
         """Write the SHA-256 of files all of whose bytes are written."""
-        ids = tuple(sorted(i for some, _ in records for i in some))
+        ids = [i for some, _ in records for i in some]
         self._block(BlockType.HASH, blocks.pack_hashes(records), file_ids=ids)
 
     def finish(self) -> int:
         """Write the index and the trailer; return the archive's size in bytes."""
         at = self.position
-        payload = blocks.pack_index(self._records)
+        payload = pack_index(self._records)
         self._write(layout.pack_block_head(BlockType.INDEX, payload))
         self._write(payload)
         self._write(layout.pack_trailer(at, self.position + layout.TRAILER_SIZE))
@@ -68,9 +67,9 @@ class ArchiveWriter:
         codec: int = 0,
         role: int = 0,
         decoded: int = 0,
-        file_ids: tuple[int, ...] = (),
-    ) -> blocks.BlockRecord:
-        record = blocks.BlockRecord(kind, codec, role, self.position, len(payload), decoded, file_ids)
+        file_ids: Sequence[int] = (),
+    ) -> BlockRecord:
+        record = BlockRecord(kind, codec, role, self.position, len(payload), decoded, runs_of(file_ids))
         self._records.append(record)
         self._write(layout.pack_block_head(kind, payload, codec=codec, role=role))
         self._write(payload)

@@ -13,9 +13,12 @@ __all__ = ["LEVELS", "SLAB_BYTES", "encode_slab", "name_engine", "slab_ranges"]
 LEVELS = ("fast", "default", "max")
 
 SLAB_BYTES = 16 << 20
+SLAB_FRAMES = 256
 _SAMPLE_BYTES = 1 << 19
 # A simple stage is tried in full where its sample comes this near to the volume codec: samples err.
 _NEAR = 1.1
+_NEAR_REPEATS = 1.3
+_SMALL = 1 << 16
 
 
 def name_engine(wanted: Literal["auto", "numpy", "numba"]) -> str:
@@ -33,7 +36,7 @@ def slab_ranges(frames: int, frame_bytes: int) -> list[tuple[int, int]]:
     list of (int, int)
         First frame and end of each slab.
     """
-    most = max(1, SLAB_BYTES // frame_bytes)
+    most = max(1, min(SLAB_FRAMES, SLAB_BYTES // frame_bytes))
     count = -(-frames // most)
     return [(frames * k // count, frames * (k + 1) // count) for k in range(count)]
 
@@ -62,9 +65,10 @@ def encode_slab(data: bytes, shape: SlabShape, sample: SampleFormat, *, level: s
     axes, fold, size = planes.choose(part)
     if size * scale < least * _NEAR:
         candidates.append((BlockCodec.PLANES, encode_slab_as_planes(data, shape, sample, axes, fold)))
-    small = len(data) <= bytestream.LZMA_LIMIT
-    if small or len(bytestream.zstd_compress(part.tobytes(), level=3)) * scale < least * _NEAR:
-        kind, coded = bytestream.squeeze(data, effort=2 if small else 1)
+    # Drawn or clipped pictures repeat themselves: there dictionary stages win, and LZMA most.
+    repeats = len(bytestream.zstd_compress(part.tobytes(), level=3)) * scale < least * _NEAR_REPEATS
+    if repeats or len(data) <= _SMALL:
+        kind, coded = bytestream.squeeze(data, effort=0 if level == "fast" else 2)
         candidates.append((BlockCodec(kind), coded))
     return min(candidates, key=lambda pair: len(pair[1]))
 

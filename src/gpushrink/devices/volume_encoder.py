@@ -13,7 +13,6 @@ from gpushrink.codec.entropy.engine import Engine
 from gpushrink.codec.volume import slab
 from gpushrink.codec.volume.geometry import Layout, References, resolve_references, wavefront_order
 from gpushrink.codec.volume.levels import Level
-from gpushrink.codec.volume.parameters import Model
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.volume_program import pack_model, volume_kernel
 from gpushrink.devices.volume_shape import (
@@ -77,16 +76,8 @@ class SlabEncoding:
         self._device, self._geometry, self._layout = padded.device, padded.geometry, padded.layout
         self._planes, self._stage_size = padded.planes, padded.size
         self._first, self._second = padded.first, padded.second
-        self._model = Model(
-            way.tap_set,
-            padded.least,
-            padded.span,
-            padded.start,
-            padded.pattern,
-            np.zeros(0, np.int32),
-            3,
-            way.grain,
-            {},
+        self._model = slab.begin_model(
+            way, padded.size, least=padded.least, span=padded.span, start=padded.start, references=padded.pattern
         )
         self._residuals = self._device.empty(self._model.stage_count * self._stage_size, np.int16)
 

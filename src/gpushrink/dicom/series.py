@@ -41,7 +41,7 @@ class Volume:
 
 
 def group_volumes(files: Mapping[int, DicomFile]) -> list[Volume]:
-    """Group native frames by series and pixel format.
+    """Group native frames by series, image type and pixel format.
 
     Multi-frame objects are volumes of their own. Slices are ordered by what tells volumes of one series apart
     (time, acquisition, echo), then position along the normal, then instance number, then id (that is, name).
@@ -61,7 +61,7 @@ def group_volumes(files: Mapping[int, DicomFile]) -> list[Volume]:
             frames = tuple(Frame(file_id, span.offset + k * span.frame_bytes) for k in range(span.frames))
             volumes.append((file_id, Volume(file.series, file.modality, span.rows, span.columns, span.sample, frames)))
         else:
-            slices[(file.series, span.rows, span.columns, span.sample)].append(file_id)
+            slices[(file.series, file.image_type, span.rows, span.columns, span.sample)].append(file_id)
     for ids in slices.values():
         ids.sort(key=lambda i: (files[i].time, files[i].position, files[i].number, i))
         first = files[ids[0]]

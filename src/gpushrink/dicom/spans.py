@@ -79,6 +79,8 @@ class DicomFile:
         Offset and length of pixel data that is compressed already, if any.
     series
         What slices must share to be coded together, beside their pixel format.
+    image_type
+        ImageType: magnitude and phase, say, are volumes of their own.
     position
         Along the slice normal, in mm.
     number
@@ -91,6 +93,7 @@ class DicomFile:
     encapsulated: tuple[int, int] | None
     series: str
     modality: str
+    image_type: str
     position: float
     number: int
     time: tuple[int, ...]
@@ -122,7 +125,10 @@ def describe(stream: BinaryIO, size: int) -> DicomFile | str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = dcmread(stream, defer_size=_DEFER, force=True, specific_tags=_TAGS)
+            try:
+                dataset = dcmread(stream, defer_size=_DEFER, force=True, specific_tags=_TAGS)
+            except Exception:
+                return _describe_head(stream, size)
             return _describe(dataset, size)
     except Exception as error:  # anything at all: a file that surprises is kept as bytes
         return f"not readable as DICOM ({type(error).__name__}: {error})"
@@ -152,17 +158,42 @@ def _describe(dataset: Any, size: int) -> DicomFile | str:
         else:
             big_endian = not element.is_little_endian or syntax == _GE_PRIVATE
             native = _native_span(dataset, name, offset, min(length, size - offset), big_endian)
+    return _summary(dataset, native, encapsulated)
+
+
+def _summary(dataset: Any, native: PixelSpan | None, encapsulated: tuple[int, int] | None) -> DicomFile:
     return DicomFile(
         native=native,
         encapsulated=encapsulated,
         series=str(dataset.get("SeriesInstanceUID", "")),
         modality=str(dataset.get("Modality", "") or ""),
+        image_type="/".join(map(str, dataset.get("ImageType") or ())),
         position=_position(dataset),
         number=_integer(dataset.get("InstanceNumber")),
         time=tuple(
             _integer(dataset.get(key)) for key in ("TemporalPositionIdentifier", "AcquisitionNumber", "EchoNumbers")
         ),
     )
+
+
+def _describe_head(stream: BinaryIO, size: int) -> DicomFile | str:
+    """Read what stands before a pixel data element that is itself broken, and take it to reach the file's end."""
+    from pydicom import dcmread
+
+    stream.seek(0)
+    dataset = dcmread(stream, stop_before_pixels=True, force=True, specific_tags=_TAGS)
+    at = stream.tell()
+    little = bool(dataset.is_little_endian)
+    head = stream.read(12)
+    tag = (
+        int.from_bytes(head[:2], "little" if little else "big"),
+        int.from_bytes(head[2:4], "little" if little else "big"),
+    )
+    if tag != (0x7FE0, 0x0010):
+        return "its pixel data cannot be found"
+    offset = at + (12 if head[4:6] in (b"OB", b"OW") else 8)
+    native = _native_span(dataset, "PixelData", offset, size - offset, not little)
+    return _summary(dataset, native, None)
 
 
 def _native_span(dataset: Any, name: str, offset: int, length: int, big_endian: bool) -> PixelSpan | None:

@@ -13,7 +13,9 @@ from gpushrink.model import Entry, EntryKind
 
 __all__ = ["Found", "Walk", "identity_of", "walk_sources"]
 
+# Source: docs/format.md#limits.
 _MAX_NAME = 4096
+_MAX_TIME_NS = (1 << 40) * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,5 +128,10 @@ def _add(
     else:
         skipped.append((path, "a socket, pipe or device: it has no bytes to keep"))
         return
-    entry = Entry(kind, path.replace(os.sep.encode(), b"/"), mode, status.st_mtime_ns, size, link)
+    time_ns = min(max(status.st_mtime_ns, -_MAX_TIME_NS), _MAX_TIME_NS)
+    if time_ns != status.st_mtime_ns:
+        skipped.append(
+            (path, "its modification time is over 30,000 years from 1970 and is stored as the nearest that fits")
+        )
+    entry = Entry(kind, path.replace(os.sep.encode(), b"/"), mode, time_ns, size, link)
     found[entry.path] = Found(entry, full, identity_of(status))

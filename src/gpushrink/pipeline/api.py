@@ -191,6 +191,8 @@ def _refuse_archive_inside(sources: Sequence[Path], archive: Path) -> None:
     place = archive.resolve().parent
     for source in sources:
         root = source.resolve()
+        if archive.resolve() == root or (archive.exists() and root.exists() and archive.samefile(root)):
+            raise UsageError(f"the archive {str(archive)!r} is itself the source; write it elsewhere")
         if source.is_dir() and (place == root or root in place.parents):
             raise UsageError(
                 f"the archive {str(archive)!r} would lie inside the source {str(source)!r}; write it elsewhere"

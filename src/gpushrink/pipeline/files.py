@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import os
+import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +48,16 @@ def open_archive(archive: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         yield stream
 
 
+@contextlib.contextmanager
+def _explained_output() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise DestinationError("the reader of standard output went away before the archive was whole") from None
+    except OSError as error:  # Windows says EINVAL where others say EPIPE
+        raise DestinationError(f"cannot write to standard output: {error.strerror}") from None
+
+
 class StandardOutput:
     """Write an archive to standard output, saying plainly when the reader went away."""
 
@@ -56,19 +67,17 @@ class StandardOutput:
         Raises
         ------
         DestinationError
-            If the pipe is closed at the other end.
+            If the pipe is closed at the other end, or what lies behind it is full.
         """
-        try:
-            sys.stdout.buffer.write(data)
-        except BrokenPipeError:
-            raise DestinationError("the reader of standard output went away before the archive was whole") from None
+        left = memoryview(data)
+        with _explained_output():
+            while left:  # unbuffered (python -u), a write may take less than it is given
+                left = left[sys.stdout.buffer.write(left) :]
 
     def flush(self) -> None:
         """Hand everything to the system."""
-        try:
+        with _explained_output():
             sys.stdout.buffer.flush()
-        except BrokenPipeError:
-            raise DestinationError("the reader of standard output went away before the archive was whole") from None
 
 
 class NewFile:
@@ -85,13 +94,14 @@ class NewFile:
     def __init__(self, path: Path, *, force: bool) -> None:
         self.path = path
         self._force = force
-        self._part = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
+        # A random name: what a killed run left behind must not be in the way of the next.
+        self._part = path.with_name(f".gpushrink-{secrets.token_hex(8)}.part")
         self._stream: io.BufferedRandom | None = None
 
     def __enter__(self) -> NewFile:
         if self.path.is_dir():
             raise DestinationError(f"{str(self.path)!r} is a folder; name a file in it")
-        if self.path.exists() and not self._force:
+        if os.path.lexists(self.path) and not self._force:
             raise DestinationError(f"{str(self.path)!r} exists already; use --force to replace it")
         try:
             self._stream = self._part.open("x+b")
@@ -128,8 +138,25 @@ class NewFile:
             if self._force:
                 self._part.replace(self.path)
             else:
-                _rename_new(self._part, self.path)
+                self._rename_new()
             _sync_folder(self.path.parent)
+
+    def _rename_new(self) -> None:
+        """Rename without replacing a file that somebody made meanwhile."""
+        try:
+            if os.name == "nt":
+                self._part.rename(self.path)  # refuses by itself
+                return
+            try:
+                self.path.hardlink_to(self._part)  # so does this, where there are hard links
+            except FileExistsError:
+                raise
+            except (OSError, NotImplementedError):
+                if os.path.lexists(self.path):
+                    raise FileExistsError from None
+                self._part.replace(self.path)
+        except FileExistsError:
+            raise DestinationError(f"{str(self.path)!r} appeared meanwhile; use --force to replace it") from None
 
     @property
     def _open(self) -> io.BufferedRandom:
@@ -143,13 +170,6 @@ class NewFile:
         except OSError as error:
             hint = "; free some space" if error.errno == errno.ENOSPC else ""
             raise DestinationError(f"cannot write {str(self.path)!r}: {error.strerror}{hint}") from error
-
-
-def _rename_new(part: Path, path: Path) -> None:
-    """Rename without replacing a file that somebody made meanwhile, where the file system can."""
-    if path.exists():
-        raise DestinationError(f"{str(path)!r} appeared meanwhile; use --force to replace it")
-    part.replace(path)
 
 
 def _sync_folder(folder: Path) -> None:

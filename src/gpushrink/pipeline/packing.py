@@ -18,10 +18,12 @@ from gpushrink.dicom.scan import Scan, scan_files
 from gpushrink.dicom.source import hash_file, read_ranges
 from gpushrink.dicom.walk import Found, Walk, walk_sources
 from gpushrink.model import BlockCodec, EntryKind, Role, SlabShape
-from gpushrink.pipeline.plan import BytesJob, HashJob, Job, SlabJob, plan_jobs
+from gpushrink.pipeline.plan import BatchJob, BytesJob, HashJob, Job, SlabJob, plan_jobs
 from gpushrink.pipeline.progress import ProgressFactory, silent
 
 __all__ = ["PackReport", "RoleSizes", "pack_to_sink"]
+
+_BLOCK_COST = 32  # a block's header and its share of the index, in bytes
 
 
 @dataclass(slots=True)
@@ -168,35 +170,45 @@ def _in_order(
     pool: ThreadPoolExecutor, jobs: Iterator[Job], found: Sequence[Found], level: str, *, ahead: int
 ) -> Iterator[_Coded]:
     """Run jobs in parallel and yield their results in order, at most `ahead` of them waiting."""
-    window: deque[Future[_Coded]] = deque()
+    window: deque[Future[list[_Coded]]] = deque()
     try:
         for job in jobs:
             window.append(pool.submit(_run, job, found, level))
             if len(window) > ahead:
-                yield window.popleft().result()
+                yield from window.popleft().result()
         while window:
-            yield window.popleft().result()
+            yield from window.popleft().result()
     finally:
         for future in window:
             future.cancel()
 
 
-def _run(job: Job, found: Sequence[Found], level: str) -> _Coded:
+def _run(job: Job, found: Sequence[Found], level: str) -> list[_Coded]:
     if isinstance(job, HashJob):
-        return _Coded(hashes=tuple((ids, hash_file(found[ids[0]])) for ids in job.groups))
-    ids = tuple(sorted({target.file_id for target in job.targets}))
+        return [_Coded(hashes=tuple((ids, hash_file(found[ids[0]])) for ids in job.groups))]
+    if isinstance(job, BatchJob):
+        return _run_batch(job, found, level)
     if isinstance(job, SlabJob):
         volume, role = job.volume, Role.PIXELS
         frames = [read_ranges(found[f.file_id], [(f.offset, volume.frame_bytes)])[0] for f in job.frames]
         data = b"".join(frames)
-        codec, coded = encode_slab(
-            data, SlabShape(len(frames), volume.rows, volume.columns), volume.sample, level=level
-        )
+        shape = SlabShape(len(frames), volume.rows, volume.columns)
+        codec, coded = encode_slab(data, shape, volume.sample, level=level)
     else:
         role = job.role
         data = _gather(job, found)
-        codec, coded = _encode_bytes(role, data)
-    return _Coded(blocks.pack_data(len(data), job.targets, coded), codec, role, len(data), ids)
+        codec, coded = _encode_bytes(role, data, level)
+    ids = tuple(sorted({target.file_id for target in job.targets}))
+    return [_Coded(blocks.pack_data(len(data), job.targets, coded), codec, role, len(data), ids)]
+
+
+def _run_batch(job: BatchJob, found: Sequence[Found], level: str) -> list[_Coded]:
+    """Code jobs apart and all together, and keep what is smaller."""
+    apart = [coded for one in job.jobs for coded in _run(one, found, level)]
+    if level == "fast":
+        return apart
+    solid = _run(job.solid, found, level)
+    return min(apart, solid, key=lambda some: sum(len(one.payload) + _BLOCK_COST for one in some))
 
 
 def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
@@ -212,13 +224,18 @@ def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
     return b"".join(parts)
 
 
-def _encode_bytes(role: Role, data: bytes) -> tuple[BlockCodec, bytes]:
+def _encode_bytes(role: Role, data: bytes, level: str) -> tuple[BlockCodec, bytes]:
     """Code bytes that are no samples, with an effort that fits what they are."""
-    if role == Role.HEADER and len(data) > bytestream.LZMA_LIMIT:
-        coded = bytestream.zstd_compress(data, level=12, long=True)
-        return (BlockCodec.ZSTD, coded) if len(coded) < len(data) else (BlockCodec.STORED, data)
-    kind, coded = bytestream.squeeze(data, effort=2 if len(data) <= bytestream.LZMA_LIMIT else 1)
+    effort = 0 if level == "fast" and role != Role.HEADER else 2
+    if role == Role.ENCAPSULATED and effort and not _gives_way(data):
+        effort = 0
+    kind, coded = bytestream.squeeze(data, effort=effort)
     return BlockCodec(kind), coded
+
+
+def _gives_way(data: bytes) -> bool:
+    """Tell whether compressed pixel data still holds enough redundancy to spend LZMA's time on."""
+    return len(bytestream.zstd_compress(data, level=3)) < 0.98 * len(data)
 
 
 def _text(path: bytes) -> str:

@@ -8,7 +8,7 @@ bytes that complete them, so that a reader of a pipe needs little memory.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gpushrink.codec.slab import slab_ranges
 from gpushrink.dicom.scan import Scan
@@ -16,7 +16,7 @@ from gpushrink.dicom.series import Frame, Volume
 from gpushrink.dicom.walk import Found
 from gpushrink.model import EntryKind, Role, Target
 
-__all__ = ["BytesJob", "HashJob", "Job", "Piece", "SlabJob", "plan_jobs"]
+__all__ = ["BatchJob", "BytesJob", "HashJob", "Job", "Piece", "SlabJob", "plan_jobs"]
 
 # Headers coded together: enough to share all that slices have in common, little enough to hold in memory.
 HEADER_BYTES = 8 << 20
@@ -24,6 +24,9 @@ BLOCK_BYTES = 8 << 20
 # A volume smaller than this costs less among other bytes than with a block and a model of its own.
 TINY_VOLUME = 2 << 10
 _HASH_FILES = 64
+# Slabs up to the first size may be coded together with others, up to the second in all.
+SMALL_SLAB = 256 << 10
+SOLID_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,29 @@ class HashJob:
     groups: tuple[tuple[int, ...], ...]
 
 
-Job = BytesJob | SlabJob | HashJob
+@dataclass(frozen=True, slots=True)
+class BatchJob:
+    """Code jobs each by itself, or all their bytes together as `solid`, whichever comes out smaller.
+
+    Small odd files often repeat each other (the same image in other encodings): a dictionary stage over all of them
+    can win there over codecs that look at one volume at a time.
+    """
+
+    jobs: tuple[BytesJob | SlabJob, ...]
+    solid: BytesJob
+
+    @property
+    def targets(self) -> tuple[Target, ...]:
+        """Return where the bytes belong, by their place in `solid`."""
+        return self.solid.targets
+
+    @property
+    def size(self) -> int:
+        """Return the decoded size in bytes."""
+        return self.solid.size
+
+
+Job = BytesJob | SlabJob | BatchJob | HashJob
 
 
 @dataclass(slots=True)
@@ -161,9 +186,9 @@ class _Planner:
     def _close(self, chapter: _Chapter) -> Iterator[Job]:
         yield from self._bytes(Role.HEADER, chapter.headers)
         yield from self._bytes(Role.PIXELS, chapter.small)
-        for slab in chapter.slabs:
-            yield slab
-            yield from self._done(slab.targets)
+        for job in _batch_small(chapter.slabs):
+            yield job
+            yield from self._done(job.targets)
         yield from self._bytes(Role.ENCAPSULATED, chapter.encapsulated)
         yield from self._hash(0)
 
@@ -209,6 +234,43 @@ class _Planner:
             self._ready = []
 
 
+def _batch_small(slabs: Sequence[SlabJob]) -> Iterator[SlabJob | BatchJob]:
+    """Put runs of small slabs together."""
+    run: list[SlabJob] = []
+    for slab in slabs:
+        if slab.size <= SMALL_SLAB:
+            run.append(slab)
+        else:
+            yield slab
+        if sum(one.size for one in run) > SOLID_BYTES:
+            yield _batch(Role.PIXELS, run)
+            run = []
+    if len(run) > 1:
+        yield _batch(Role.PIXELS, run)
+    else:
+        yield from run
+
+
+def _batch(role: Role, jobs: Sequence[BytesJob | SlabJob | BatchJob]) -> BatchJob:
+    parts = tuple(part for job in jobs for part in (job.jobs if isinstance(job, BatchJob) else (job,)))
+    return BatchJob(parts, _join(role, parts))
+
+
+def _join(role: Role, jobs: Sequence[BytesJob | SlabJob]) -> BytesJob:
+    """Return one job over the bytes of several."""
+    pieces: list[Piece] = []
+    targets: list[Target] = []
+    base = 0
+    for job in jobs:
+        if isinstance(job, SlabJob):
+            pieces += [Piece(frame.file_id, frame.offset, job.volume.frame_bytes) for frame in job.frames]
+        else:
+            pieces += job.pieces
+        targets += [replace(target, source_offset=base + target.source_offset) for target in job.targets]
+        base += job.size
+    return BytesJob(role, tuple(pieces), tuple(targets))
+
+
 def plan_jobs(found: Sequence[Found], scan: Scan) -> Iterator[Job]:
     """Yield the jobs in archive order.
 
@@ -217,4 +279,12 @@ def plan_jobs(found: Sequence[Found], scan: Scan) -> Iterator[Job]:
     found
         The walk; file ids are positions in it.
     """
-    return _Planner(found, scan).jobs()
+    planned = _Planner(found, scan).jobs()
+    if sum(item.entry.size for item in found) > SOLID_BYTES:
+        return planned
+    jobs = list(planned)
+    coded = [job for job in jobs if not isinstance(job, HashJob)]
+    if len(coded) < 2:
+        return iter(jobs)
+    groups = tuple(group for job in jobs if isinstance(job, HashJob) for group in job.groups)
+    return iter((_batch(Role.OPAQUE, coded), HashJob(groups)))

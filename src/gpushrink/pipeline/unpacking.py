@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
 from gpushrink.archive import blocks, reader
-from gpushrink.archive.layout import BlockType
+from gpushrink.archive.index import BlockRecord, parse_index, runs_of
+from gpushrink.archive.layout import MAX_ENTRIES, MAX_RUNS, BlockType
 from gpushrink.archive.reader import Block, Catalogue, Damage
 from gpushrink.archive.restore import FolderKeeper, Keeper, NullKeeper, Restorer
 from gpushrink.codec.table import decode_block
@@ -28,6 +30,10 @@ from gpushrink.model import BlockCodec, EntryKind
 from gpushrink.pipeline.progress import ProgressFactory, silent
 
 __all__ = ["RestoreReport", "restore_all", "restore_some", "unpack_archive", "verify_archive"]
+
+# Coded and decoded bytes on their way: what bounds memory, whatever the number of threads.
+_FLIGHT_BYTES = 256 << 20
+_MOST_DAMAGE = 1000
 
 Decoded = tuple[blocks.DataBlock, memoryview]
 
@@ -53,6 +59,11 @@ class RestoreReport:
     archive_bytes: int = 0
     failures: list[tuple[bytes, GpushrinkError]] = field(default_factory=list)
     damage: list[ArchiveError] = field(default_factory=list)
+
+    def note(self, error: ArchiveError) -> None:
+        """Take in damage; of very much, the first thousand and one of each kind are enough to say."""
+        if len(self.damage) < _MOST_DAMAGE or not any(type(error) is type(known) for known in self.damage):
+            self.damage.append(error)
 
     def worst(self) -> GpushrinkError | None:
         """Return the error that the whole run should end with, or None if all is well."""
@@ -120,50 +131,112 @@ def verify_archive(stream: BinaryIO, *, threads: int, progress: ProgressFactory 
 
 def restore_all(stream: BinaryIO, keeper: Keeper, *, threads: int, progress: ProgressFactory = silent) -> RestoreReport:
     """Follow an archive from front to back."""
-    catalogue, restorer, report = Catalogue(), Restorer(keeper), RestoreReport()
+    restorer = Restorer(keeper)
+    story = _Story(restorer, threads)
     length = _length(stream)
     try:
         with progress(length, 0) as bar, ThreadPoolExecutor(threads) as pool:
-            window: deque[tuple[Block, Future[Decoded] | None]] = deque()
-
-            def settle(limit: int) -> None:
-                while len(window) > limit:
-                    _settle(*window.popleft(), catalogue, restorer, report)
-
-            prepared = False
             try:
                 for item in reader.read_blocks(stream, progress=bar.advance_to):
                     if isinstance(item, Damage):
-                        report.damage.append(item.error)
-                        continue
-                    kind = item.head.type
-                    if kind in (BlockType.INFO, BlockType.TREE):
-                        _take(catalogue, item, report)
-                        continue
-                    if not prepared:
-                        restorer.prepare(catalogue.entries)
-                        prepared = True
-                    if kind == BlockType.DATA:
-                        blocks.check_codec_and_role(item.head.codec, item.head.role)
-                        window.append((item, pool.submit(_decode, item)))
+                        story.report.note(item.error)
                     else:
-                        window.append((item, None))
-                    settle(2 * threads)
-                if not prepared:
-                    restorer.prepare(catalogue.entries)
-                settle(0)
+                        story.take(item, pool)
+                story.end()
             except BaseException:
-                for _, future in window:
-                    if future is not None:
-                        future.cancel()
+                story.cancel()
                 raise
-            missing = catalogue.count - len(catalogue.entries)
-            if missing and not report.damage:
-                report.damage.append(CorruptError(f"the tree lacks {missing} of its {catalogue.count} entries"))
             restorer.finish()
     finally:
         restorer.abandon()
-    return _fill(report, restorer, length)
+    return _fill(story.report, restorer, length)
+
+
+class _Story:
+    """Take blocks as they come: the tree first, then data decoded in parallel and used in order."""
+
+    def __init__(self, restorer: Restorer, threads: int) -> None:
+        self.report = RestoreReport()
+        self._restorer = restorer
+        self._most = 2 * threads
+        self._catalogue = Catalogue()
+        self._seen: list[BlockRecord] = []
+        self._runs = 0
+        self._prepared = False
+        self._window: deque[tuple[Block, Future[Decoded] | None, int]] = deque()
+        self._flight = 0
+
+    def take(self, block: Block, pool: ThreadPoolExecutor) -> None:
+        head = block.head
+        blocks.check_codec_and_role(head.type, head.codec, head.role)
+        if head.type in (BlockType.INFO, BlockType.TREE):
+            with self._noted(block):
+                if self._prepared:
+                    raise CorruptError("a part of the tree comes after data")
+                self._catalogue.add(head, block.payload)
+                self._see(block)
+            return
+        self._prepare()
+        future, size = None, len(block.payload)
+        if head.type == BlockType.DATA:
+            size += blocks.peek_decoded(block.payload)
+            future = pool.submit(_decode, block)
+        self._window.append((block, future, size))
+        self._flight += size
+        while self._window and (len(self._window) > self._most or self._flight > _FLIGHT_BYTES):
+            self._settle()
+
+    def end(self) -> None:
+        self._prepare()
+        while self._window:
+            self._settle()
+        if not self.report.damage:
+            try:
+                self._catalogue.insist_whole()
+            except CorruptError as error:
+                self.report.note(error)
+
+    def cancel(self) -> None:
+        for _, future, _ in self._window:
+            if future is not None:
+                future.cancel()
+
+    def _prepare(self) -> None:
+        if not self._prepared:
+            self._prepared = True
+            self._restorer.prepare(self._catalogue.entries)
+
+    def _settle(self) -> None:
+        block, future, size = self._window.popleft()
+        self._flight -= size
+        with self._noted(block):
+            if block.head.type == BlockType.INDEX:
+                self._compare_index(block)
+                return
+            ids, decoded = _use(block, future, self._restorer, self._catalogue.count)
+            self._see(block, decoded, ids)
+
+    def _see(self, block: Block, decoded: int = 0, ids: Iterable[int] = ()) -> None:
+        runs, head = runs_of(ids), block.head
+        self._runs += len(runs) // 2
+        if self._runs > MAX_RUNS:
+            raise CorruptError("the archive is more scattered than the limit")
+        kind = BlockType(head.type)
+        self._seen.append(BlockRecord(kind, head.codec, head.role, block.offset, head.length, decoded, runs))
+
+    def _compare_index(self, block: Block) -> None:
+        """Prove that reading by the index will find what reading in sequence found."""
+        count = self._catalogue.count or MAX_ENTRIES
+        records = parse_index(block.payload, entries=count, end=block.offset)
+        if not self.report.damage and records != self._seen:
+            raise CorruptError("the index does not name the blocks that are there")
+
+    @contextlib.contextmanager
+    def _noted(self, block: Block) -> Iterator[None]:
+        try:
+            yield
+        except CorruptError as error:
+            self.report.note(CorruptError(f"{error} (block at byte {block.offset})"))
 
 
 def restore_some(stream: BinaryIO, keeper: Keeper, paths: Collection[bytes], *, threads: int) -> RestoreReport:
@@ -192,17 +265,16 @@ def restore_some(stream: BinaryIO, keeper: Keeper, paths: Collection[bytes], *, 
     try:
         restorer.prepare(catalogue.entries)
         for record in catalogue.records:
-            if record.type in (BlockType.DATA, BlockType.HASH) and not wanted.isdisjoint(record.file_ids):
+            if record.type in (BlockType.DATA, BlockType.HASH) and record.concerns(wanted):
                 try:
                     block = reader.read_block(stream, record)
                     future: Future[Decoded] | None = None
                     if record.type == BlockType.DATA:
-                        blocks.check_codec_and_role(record.codec, record.role)
                         future = Future()
                         future.set_result(_decode(block))
-                    _settle(block, future, catalogue, restorer, report)
+                    _use(block, future, restorer, catalogue.count)
                 except CorruptError as error:
-                    report.damage.append(error)
+                    report.note(CorruptError(f"{error} (block at byte {record.offset})"))
         restorer.finish()
     finally:
         restorer.abandon()
@@ -214,29 +286,21 @@ def _decode(block: Block) -> Decoded:
     return data, memoryview(decode_block(BlockCodec(block.head.codec), data.coded, data.decoded))
 
 
-def _settle(
-    block: Block, future: Future[Decoded] | None, catalogue: Catalogue, restorer: Restorer, report: RestoreReport
-) -> None:
-    """Use one block, in its turn."""
-    try:
-        if future is not None:
-            data, decoded = future.result()
-            restorer.place(data.targets, decoded)
-        elif block.head.type == BlockType.HASH:
-            _take(catalogue, block, report)
-            for ids, digest in blocks.parse_hashes(block.payload):
-                restorer.prove(ids, digest)
-        elif block.head.type == BlockType.INDEX:
-            blocks.parse_index(block.payload, max(catalogue.count, len(catalogue.entries)))
-    except CorruptError as error:
-        report.damage.append(CorruptError(f"{error} (block at byte {block.offset})"))
-
-
-def _take(catalogue: Catalogue, block: Block, report: RestoreReport) -> None:
-    try:
-        catalogue.add(block.head, block.payload)
-    except CorruptError as error:
-        report.damage.append(CorruptError(f"{error} (block at byte {block.offset})"))
+def _use(block: Block, future: Future[Decoded] | None, restorer: Restorer, entries: int) -> tuple[Iterable[int], int]:
+    """Hand what a DATA or HASH block holds to the restorer; return the ids it concerns and its decoded size."""
+    if future is not None:
+        data, decoded = future.result()
+        restorer.place(data.targets(), decoded)
+        if max(data.file_ids, default=0) >= (entries or MAX_ENTRIES):
+            raise CorruptError("data belongs to no entry")
+        return data.file_ids, data.decoded
+    records = blocks.parse_hashes(block.payload)
+    every = [i for ids, _ in records for i in ids]
+    if every and not 0 <= min(every) <= max(every) < (entries or MAX_ENTRIES):
+        raise CorruptError("a hash belongs to no entry")
+    for ids, digest in records:
+        restorer.prove(ids, digest)
+    return every, 0
 
 
 def _fill(report: RestoreReport, restorer: Restorer, length: int) -> RestoreReport:

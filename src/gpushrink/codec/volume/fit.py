@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from gpushrink.codec.volume.geometry import Layout
 from gpushrink.codec.volume.levels import Level, Tap, TapSet
 from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, WEIGHT_BITS
+from gpushrink.codec.volume.products import multiply_long
 
 __all__ = ["Sample", "draw_sample", "fit_levels", "fit_stage", "fit_thresholds", "fit_weights"]
 
 _CHUNK = 16_384
 _MOST_COEFFICIENT = 1 << 15
 _MOST_WEIGHT = 1 << 12
-_MOST_WEIGHED = 40_000
+_MOST_WEIGHED = 20_000
 
 
 @dataclass
@@ -104,9 +105,10 @@ def fit_stage(
         for begin in range(int(bounds[one]), int(bounds[one + 1]), _CHUNK):
             chosen = order[begin : min(begin + _CHUNK, int(bounds[one + 1]))]
             columns, target = _gather(sample.part(chosen), samples, residuals, stage_size, plain, feedback)
-            columns *= weights[chosen]
-            squares[one] += columns @ columns.T
-            products[one] += columns @ (target * weights[chosen])
+            weighed = np.vstack([columns, target]) * np.square(weights[chosen])
+            found = multiply_long(columns, weighed)
+            squares[one] += found[:, :-1]
+            products[one] += found[:, -1]
     if width == 0:
         return np.zeros((class_count, 0), np.int32)
     sizes = np.diff(bounds)
@@ -169,9 +171,9 @@ def fit_weights(
     weights = np.full(len(columns), 1 / max(len(columns), 1))
     wide = columns.astype(np.float64)
     for _ in range(2):
-        scale = 1 / (weights @ wide + 1.0)
-        scaled = wide * scale
-        squares, products = scaled @ scaled.T, scaled @ (target * scale)
+        scale = 1 / ((weights[:, None] * wide).sum(axis=0) + 1.0)
+        both = multiply_long(wide, np.vstack([wide, target]) * np.square(scale))
+        squares, products = both[:, :-1], both[:, -1]
         for _ in range(400):
             weights = np.minimum(weights * np.maximum(products, 1e-9) / (squares @ weights + 1e-9), 8.0)
     stored = np.clip(np.rint(weights * (1 << WEIGHT_BITS)), 0, _MOST_WEIGHT).astype(np.int32)

@@ -138,12 +138,12 @@ _DEFAULT = Level(
     fit_least=200_000,
     fit_most=260_000,
     slab_planes=32,
-    grain=4,
+    grain=3,
 )
 
 # Small slabs cannot pay for a third stage, nor smaller ones for many classes: "max" tries them all.
 _THOROUGH = replace(
-    _DEFAULT, spatial_classes=8, temporal_classes=8, fit_share=0.05, fit_most=700_000, energy_levels=32, grain=3
+    _DEFAULT, spatial_classes=8, temporal_classes=8, fit_share=0.05, fit_most=400_000, energy_levels=32, grain=2
 )
 
 LEVELS: Final[dict[str, Level]] = {

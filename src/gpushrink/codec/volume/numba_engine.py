@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.volume.geometry import LEFT, RIGHT, TOP, Layout
+from gpushrink.codec.volume.numba_tokens import join, split
 from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, FLOOR_LEVELS, Bound
 
-__all__ = ["count_contexts", "decode_plane", "gather_plane", "predict_plane"]
+__all__ = ["count_contexts", "decode_plane", "gather_plane", "join", "predict_plane", "split"]
 
 _HALF = 1 << (COEFFICIENT_BITS - 1)
 _compiled = numba.njit(cache=True, nogil=True, boundscheck=False)
@@ -188,7 +189,7 @@ def _predict_plane(samples, residuals, at, rows, columns, pitch, index, stage_si
 
 
 @_compiled
-def _count_contexts(samples, residuals, at, rows, columns, pitch, last, fixed, spatial, temporal, directions, refs, energy, steps, weights, levels, coarse, contexts):
+def _count_contexts(samples, residuals, at, rows, columns, pitch, last, fixed, spatial, temporal, directions, refs, energy, steps, weights, levels, coarse, contexts, counts):
     work = np.empty((3, columns), np.int32)
     total = np.empty(columns, np.int32)
     found = np.empty(columns, np.int32)
@@ -212,6 +213,8 @@ def _count_contexts(samples, residuals, at, rows, columns, pitch, last, fixed, s
         row = contexts[y]
         for i in range(columns):
             row[i] = np.uint8(found[i])
+        for i in range(columns):
+            counts[np.uint64(found[i])] += 1
 
 
 @_compiled
@@ -307,13 +310,13 @@ def predict_plane(
 
 def count_contexts(
     samples: NDArray[np.uint16], residuals: NDArray[np.int16], at: int, layout: Layout, stage_size: int, bound: Bound,
-    levels: NDArray[np.int32], coarse: int, contexts: NDArray[np.uint8],
+    levels: NDArray[np.int32], coarse: int, contexts: NDArray[np.uint8], counts: NDArray[np.int64],
 ) -> None:
     """Do what `reference.count_contexts` does."""
     _count_contexts(
         samples, residuals, at, layout.rows, layout.columns, layout.row_step, (len(bound.stages) - 1) * stage_size,
         bound.fixed, bound.spatial, bound.temporal, bound.directions, bound.has_references, bound.energy, bound.steps,
-        bound.weights, levels, coarse, contexts,
+        bound.weights, levels, coarse, contexts, counts,
     )
 
 

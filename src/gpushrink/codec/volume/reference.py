@@ -10,10 +10,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.volume import tokens
 from gpushrink.codec.volume.geometry import LEFT, RIGHT, TOP, Layout, wavefront_order
 from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, FLOOR_LEVELS, Bound
+from gpushrink.errors import CorruptError
 
-__all__ = ["count_contexts", "decode_plane", "gather_plane", "predict_plane", "set_contexts"]
+__all__ = ["count_contexts", "decode_plane", "gather_plane", "join", "predict_plane", "set_contexts", "split"]
 
 Samples = NDArray[np.uint16]
 Residuals = NDArray[np.int16]
@@ -112,9 +114,9 @@ def predict_plane(
 
 def count_contexts(
     samples: Samples, residuals: Residuals, at: int, layout: Layout, stage_size: int, bound: Bound, levels: Ints,
-    coarse: int, contexts: NDArray[np.uint8],
+    coarse: int, contexts: NDArray[np.uint8], counts: NDArray[np.int64],
 ) -> None:  # fmt: skip
-    """Write the contexts, shape (rows, columns), of the raster plane at `at`."""
+    """Write the contexts, shape (rows, columns), of the raster plane at `at`, and how often each occurs."""
     count = layout.rows * layout.row_step - LEFT - RIGHT
     _, flat = classify(samples, at, count, bound)
     last = (len(bound.stages) - 1) * stage_size + at
@@ -123,6 +125,7 @@ def count_contexts(
     whole = np.zeros(layout.rows * layout.row_step, np.int64)
     whole[:count] = found
     contexts[:] = whole.reshape(layout.rows, layout.row_step)[:, : layout.columns]
+    counts[:] = np.bincount(contexts.ravel(), minlength=len(counts))
 
 
 def gather_plane(
@@ -209,3 +212,21 @@ def _extend(array: NDArray[np.generic], here: int, top: int, count: int, line: i
             for depth in range(1, TOP + 1):
                 for step in range(1, RIGHT + 1):
                     array[place + depth * row + step * column] = array[place]
+
+
+def split(values: NDArray[np.uint16]) -> tuple[NDArray[np.uint8], bytes]:
+    """Split folded residuals into tokens and packed raw bits."""
+    return tokens.split(values)
+
+
+def join(coded: NDArray[np.uint8], raw: bytes) -> NDArray[np.uint16]:
+    """Undo `split`.
+
+    Raises
+    ------
+    CorruptError
+        If a residual has more than 16 bits or the raw bits do not fit the tokens.
+    """
+    if len(coded) and int(coded.max()) > tokens.LAST_16_BIT_TOKEN:
+        raise CorruptError("a residual of a volume slab has more than 16 bits; the archive is damaged")
+    return tokens.join(coded, raw).astype(np.uint16)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.volume.geometry import References
+from gpushrink.codec.volume.products import multiply_long
 from gpushrink.codec.volume.slab import EngineName, encode_slab
 
 __all__ = ["choose_references"]
@@ -75,7 +76,8 @@ def _measure(samples: NDArray[Any], planes: NDArray[Any], pattern: References) -
                 p[1:-1, 2:], p[2:, 1:-1], q[1:-1, 1:-1])  # fmt: skip
         table = np.stack([one.ravel()[::step] - west for one in near])
         target = image[1:-1, 1:-1].ravel()[::step] - west
-        squares = table @ table.T
-        found = np.linalg.solve(squares + (np.trace(squares) * 1e-6 + 1e-3) * np.eye(len(table)), table @ target)
-        total += float(np.log2(np.abs(target - found @ table).mean() + 0.3))
+        both = multiply_long(table, np.vstack([table, target]))
+        squares = both[:, :-1]
+        found = np.linalg.solve(squares + (np.trace(squares) * 1e-6 + 1e-3) * np.eye(len(table)), both[:, -1])
+        total += float(np.log2(np.abs(target - (found[:, None] * table).sum(axis=0)).mean() + 0.3))
     return total / len(planes)

@@ -23,7 +23,7 @@ from gpushrink.codec.volume.levels import LEVELS, Level
 from gpushrink.codec.volume.parameters import Model, PlaneModel
 from gpushrink.errors import CorruptError, NewerVersionError
 
-__all__ = ["CHAIN", "decode_slab", "encode_slab", "join_payload", "name_engine", "split_payload"]
+__all__ = ["CHAIN", "begin_model", "decode_slab", "encode_slab", "join_payload", "name_engine", "split_payload"]
 
 EngineName = Literal["auto", "numpy", "numba"]
 
@@ -34,6 +34,8 @@ _VERSION: Final = 1
 _MOST_AREA: Final = 1 << 28
 # A context's frequencies cost tens of bytes: small slabs do with fewer of them.
 _SAMPLES_PER_LEVEL: Final = 40_000
+# Below this many samples coefficients are stored one bit more coarsely.
+_SMALL_SLAB: Final = 1 << 20
 # Each plane refers to the one before and the one before that.
 CHAIN: Final[References] = ((1, 2),)
 
@@ -112,14 +114,21 @@ def encode_slab(
         fill_edges(planes, z, start if pair is None else planes[pair[0], TOP])
     best: bytes | None = None
     for way in (steer, *steer.rivals):
-        model = Model(way.tap_set, least, most - least, start, pattern, np.zeros(0, np.int32), 3, way.grain, {})
+        model = begin_model(way, planes.size, least=least, span=most - least, start=start, references=pattern)
         residuals = np.zeros((model.stage_count, *planes.shape), np.int16)
         _fit_model(model, way, kernels, planes, residuals, resolved, layout)
         found = _write(model, kernels, planes, residuals, resolved, layout, engine)
+        del residuals  # before the next way needs as much again
         if best is None or len(found) < len(best):
             best = found
     assert best is not None
     return best
+
+
+def begin_model(way: Level, places: int, *, least: int, span: int, start: int, references: References) -> Model:
+    """Return a model of which nothing is fitted yet, for planes of so many places in all, edges included."""
+    grain = way.grain + int(places < _SMALL_SLAB)
+    return Model(way.tap_set, least, span, start, references, np.zeros(0, np.int32), 3, grain, {})
 
 
 def _bind(model: Model, layout: Layout, z: int, pair: tuple[int, int] | None, stage_size: int) -> Any:
@@ -229,14 +238,13 @@ def _write(
     flat, echoes, stage_size = planes.ravel(), residuals.reshape(-1), planes.size
     depth, contexts_in_all = len(resolved), model.context_count
     contexts = np.empty((depth, layout.rows, layout.columns), np.uint8)
-    counts = np.empty((depth, contexts_in_all), np.int64)
+    counts = np.zeros((depth, contexts_in_all), np.int64)
     for z, pair in enumerate(resolved):
         bound = _bind(model, layout, z, pair, stage_size)
         at = z * layout.size + layout.origin
         kernels.count_contexts(
-            flat, echoes, at, layout, stage_size, bound, model.levels, model.coarse, contexts[z]
-        )  # fmt: skip
-        counts[z] = np.bincount(contexts[z].ravel(), minlength=contexts_in_all)
+            flat, echoes, at, layout, stage_size, bound, model.levels, model.coarse, contexts[z], counts[z]
+        )
     lengths = counts.sum(axis=0)
     cursors = np.cumsum(lengths) - lengths
     values = np.empty(contexts.size, np.uint16)
@@ -244,7 +252,7 @@ def _write(
     for z in range(depth):
         kernels.gather_plane(last, z * layout.size + layout.origin, layout, contexts[z], cursors, values)
     del contexts
-    main_tokens, main_raw = tokens.split(values)
+    main_tokens, main_raw = kernels.split(values)
     main_coded = encode_segments(main_tokens, lengths, engine=engine)
     return join_payload(model, counts, main_coded, main_raw, engine=engine)
 
@@ -296,7 +304,7 @@ def decode_slab(
     kernels = _load_engine(engine)
     flipped = shape[1] > shape[2]
     depth, rows, columns = (shape[0], shape[2], shape[1]) if flipped else shape
-    model, counts, values = _read(bytes(payload), depth, rows * columns, engine)
+    model, counts, values = _read(bytes(payload), depth, rows * columns, kernels, engine)
     limits = np.iinfo(kind)
     if model.least < limits.min or model.least + model.span > limits.max:
         raise CorruptError("a volume slab holds values outside its sample type; the archive is damaged")
@@ -344,14 +352,12 @@ def _begin_plane(
 
 
 def _read(
-    payload: bytes, depth: int, area: int, engine: EngineName
+    payload: bytes, depth: int, area: int, kernels: ModuleType, engine: EngineName
 ) -> tuple[Model, NDArray[np.int64], NDArray[np.uint16]]:
     """Read and check all parts of a payload."""
     model, counts, main_coded, main_raw = split_payload(payload, depth, area, engine=engine)
-    values = tokens.join(decode_segments(main_coded, counts.sum(axis=0), engine=engine), main_raw)
-    if len(values) and int(values.max()) > 0xFFFF:
-        raise CorruptError("a residual of a volume slab has more than 16 bits; the archive is damaged")
-    return model, counts, values.astype(np.uint16)
+    values = kernels.join(decode_segments(main_coded, counts.sum(axis=0), engine=engine), main_raw)
+    return model, counts, values
 
 
 def split_payload(

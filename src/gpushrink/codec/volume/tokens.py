@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 
 from gpushrink.errors import CorruptError
 
-__all__ = ["MOST_VALUE", "count_raw_bits", "fold", "join", "split", "unfold"]
+__all__ = ["LAST_16_BIT_TOKEN", "MOST_VALUE", "count_raw_bits", "fold", "join", "split", "unfold"]
 
 MOST_VALUE: Final = (1 << 30) - 1
 _DIRECT: Final = 64
+# 65535 has 15 bits below its leading one.
+LAST_16_BIT_TOKEN: Final = _DIRECT + 8 * (15 - 6) + 7
 # Values are walked in blocks, so that the temporaries of a slab stay small beside the slab.
 _BLOCK: Final = 1 << 20
 
