@@ -93,6 +93,22 @@ class TimedDevice:
         self._device.synchronize()
         self.kernels.setdefault(kernel.name, []).append(time.perf_counter() - began)
 
+    def launch_turns(
+        self,
+        kernel: Kernel,
+        *,
+        turns: int,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        args: Sequence[DeviceArray | np.generic],
+    ) -> None:
+        """Launch all turns, wait once: the mean of a turn is what counts."""
+        self._device.synchronize()
+        began = time.perf_counter()
+        self._device.launch_turns(kernel, turns=turns, grid=grid, block=block, args=args)
+        self._device.synchronize()
+        self.kernels.setdefault(kernel.name, []).extend([(time.perf_counter() - began) / turns] * turns)
+
 
 def measure_codec(name: str, *, quick: bool, left: Callable[[], float]) -> dict[str, Any]:
     """Measure encode and decode of a slab, whole and kernel by kernel; prove the bytes first."""

@@ -62,7 +62,7 @@ __device__ __forceinline__ u32 look_ahead(const Around& a, i32* predicted) {
 extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
     decode_step(u16* samples, i16* residuals, const i32* model, i32 rows, i32 columns, const i32* first,
                 const i32* second, const i32* delays, const u32* model_begins, const u32* starts, u64 stage_size,
-                const u16* values, u32* cursors, const u32* ends, i32 step, u32* faults) {
+                const u16* values, u32* cursors, const u32* ends, u32* faults, i32 step) {
     __shared__ Buckets buckets;
     const i32 z = (i32)blockIdx.x, line = step - delays[z] - 5;
     if (line < -5 || line >= columns + 2 * (rows - 1)) return;  // the whole block

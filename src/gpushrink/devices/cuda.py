@@ -126,12 +126,31 @@ class CudaDevice:
         shared_bytes: int = 0,
     ) -> None:
         """See `Device`; returns before the kernel has run."""
-        key = (kernel.file, kernel.options)
         with self._current():
-            if key not in self._modules:
-                options = ("--std=c++17", *kernel.options)
-                self._modules[key] = self._cupy.RawModule(code=compose(kernel.file), options=options)
-            self._modules[key].get_function(kernel.name)(grid, block, tuple(args), shared_mem=shared_bytes)
+            self._function(kernel)(grid, block, tuple(args), shared_mem=shared_bytes)
+
+    def launch_turns(
+        self,
+        kernel: Kernel,
+        *,
+        turns: int,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        args: Sequence[DeviceArray | np.generic],
+    ) -> None:
+        """See `Device`; the context is entered once for all."""
+        fixed = tuple(args)
+        with self._current():
+            function = self._function(kernel)
+            for turn in range(turns):
+                function(grid, block, (*fixed, np.int32(turn)))
+
+    def _function(self, kernel: Kernel) -> Any:
+        key = (kernel.file, kernel.options)
+        if key not in self._modules:
+            options = ("--std=c++17", *kernel.options)
+            self._modules[key] = self._cupy.RawModule(code=compose(kernel.file), options=options)
+        return self._modules[key].get_function(kernel.name)
 
     def compress_chunks(self, data: DeviceArray, bounds: NDArray[np.int64]) -> list[bytes]:
         """See `Device`; chunks begin at multiples of 16 bytes, or are copied to where they do."""

@@ -84,6 +84,21 @@ class Device(Protocol):
         """Start a kernel. Scalars are numpy scalars of the parameter's size: a Python int has none."""
         ...
 
+    def launch_turns(
+        self,
+        kernel: Kernel,
+        *,
+        turns: int,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        args: Sequence[DeviceArray | np.generic],
+    ) -> None:
+        """Start a kernel `turns` times, one after the other; the turn's number follows `args` as an int32.
+
+        The way to many short steps: what `launch` prepares each time is prepared once.
+        """
+        ...
+
     def compress_chunks(self, data: DeviceArray, bounds: NDArray[np.int64]) -> list[bytes]:
         """Compress each ``data[bounds[i]:bounds[i + 1]]`` (uint8) as one zstd frame."""
         ...

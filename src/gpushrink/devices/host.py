@@ -93,6 +93,19 @@ class HostDevice:
         self.launches[kernel.name] = self.launches.get(kernel.name, 0) + 1
         self._modules[key].get_function(kernel.name)(grid, block, args, shared_mem=shared_bytes)
 
+    def launch_turns(
+        self,
+        kernel: Kernel,
+        *,
+        turns: int,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        args: Sequence[DeviceArray | np.generic],
+    ) -> None:
+        """Run a kernel turn by turn."""
+        for turn in range(turns):
+            self.launch(kernel, grid=grid, block=block, args=[*args, np.int32(turn)])
+
     def compress_chunks(self, data: DeviceArray, bounds: NDArray[np.int64]) -> list[bytes]:
         """Compress with libzstd, with the options of the CPU path."""
         compressor = zstandard.ZstdCompressor(level=1, write_content_size=True, write_checksum=False)

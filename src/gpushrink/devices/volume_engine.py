@@ -146,8 +146,13 @@ class DeviceVolumeCodec:
         ]  # fmt: skip
         lines = whole.columns + 2 * (whole.rows - 1)
         kernel = volume_kernel("volume_decode.cu", "decode_step", model.tap_set)
-        for step in range(lines + 5 + lag * (max(depths) - 1)):
-            device.launch(kernel, grid=(whole.depth,), block=(BLOCK_THREADS,), args=[*fixed, np.int32(step), faults])
+        device.launch_turns(
+            kernel,
+            turns=lines + 5 + lag * (max(depths) - 1),
+            grid=(whole.depth,),
+            block=(BLOCK_THREADS,),
+            args=[*fixed, faults],
+        )
         for z in np.flatnonzero(device.get(faults)):
             raise CorruptError(f"the streams of plane {at + z} of a volume do not fit it; the archive is damaged")
         unpad = volume_kernel("volume_decode.cu", "unpad_planes", 0)
