@@ -20,7 +20,7 @@ from gpushrink.errors import DeviceUnavailableError
 
 __all__ = ["CompileError", "KernelRecord", "LaunchRecord", "Sanitizer", "build", "find_compiler", "kernel_names_in"]
 
-_SOURCES = ("context.h", "driver.cpp", "runtime.cpp", "runtime.h", "sanitizers.h", "shim.h")
+_SOURCES = ("context.h", "driver.cpp", "fiber.h", "runtime.cpp", "runtime.h", "sanitizers.h", "shim.h")
 _KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(')
 # No -fwrapv and no -fno-strict-aliasing: what a host compiler may assume, nvcc may too.
 _WARNINGS = ("-Wall", "-Wextra", "-Werror=return-type", "-Wno-unknown-pragmas", "-Wno-unused-function")

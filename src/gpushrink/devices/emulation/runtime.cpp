@@ -1,7 +1,6 @@
 // The fiber runtime: runs blocks of threads one after the other, threads in turns, and says what is wrong.
 #include "runtime.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,33 +9,14 @@
 
 #include <vector>
 
-#include "context.h"
-#include "sanitizers.h"
+#include "fiber.h"
 
 namespace {
-
-enum State : uint8_t { READY, AT_BARRIER, AT_COLLECTIVE, LEFT };
-
-struct Fiber {
-    GsContext context;
-    GsIndex thread;
-    uint32_t index;
-    State state;
-    uint32_t operation, mask, extra, width, line;  // what it deposited, valid while it waits
-    uint64_t value, result;
-    uint32_t barriers, syncwarps;  // how many it has passed: the parity picks the object that TSan sees
-    GsSanitizerFiber sanitizer;
-};
 
 const size_t kStackBytes = 256u << 10;
 const uint64_t kIdleTurns = 1u << 20;  // turns at atomics alone before a spin is called a deadlock
 const uint32_t kMaxThreads = 1024;
 const size_t kMaxShared = 227u << 10;  // what a block of compute capability 9.0 may have; static alone is capped by NVRTC
-
-struct Warp {
-    uint32_t waiting;  // lanes that have deposited
-    char order[2];     // addresses TSan synchronises on
-};
 
 GsContext scheduler;
 GsSanitizerFiber scheduler_sanitizer;
@@ -55,21 +35,12 @@ uint32_t arrived, barrier_sum, barrier_result;
 uint64_t idle_turns;
 bool progressed;
 char barrier_order[2], launch_order, fence_order;
-char diagnosis[2048];
 
 uint64_t next_random() {
     random_state ^= random_state << 13;
     random_state ^= random_state >> 7;
     random_state ^= random_state << 17;
     return random_state;
-}
-
-void diagnose(const char* format, ...) {
-    if (diagnosis[0]) return;  // the first is the cause
-    va_list list;
-    va_start(list, format);
-    vsnprintf(diagnosis, sizeof(diagnosis), format, list);
-    va_end(list);
 }
 
 void to_scheduler() {
@@ -112,12 +83,6 @@ void* stack_for(size_t index) {
         stacks.push_back(base + page);
     }
     return stacks[index];
-}
-
-const char* operation_name(uint32_t operation) {
-    static const char* const names[] = {"?",   "__syncwarp",       "__shfl_sync", "__shfl_up_sync", "__shfl_down_sync",
-                                        "__shfl_xor_sync", "__ballot_sync", "__any_sync",  "__all_sync", "__match_any_sync"};
-    return operation <= GS_MATCH_ANY ? names[operation] : "?";
 }
 
 Fiber* warp_base(const Fiber* fiber) { return &fibers[fiber->index / GS_WARP_LANES * GS_WARP_LANES]; }
