@@ -58,6 +58,15 @@ def test_last_block_any_schedule_sees_all_partials(schedule: Schedule, sanitizer
     assert total[0] == 28
 
 
+def test_reduce_over_ucontext_gives_the_sum() -> None:
+    """On machines without a stack switch of their own, the portable one gives the same."""
+    values = np.arange(777, dtype=np.uint32)
+    total = np.zeros(1, np.uint64)
+    module = EmulatedModule((CORRECT / "reduce.cu").read_text(encoding="utf-8"), ("-DGS_FORCE_UCONTEXT",))
+    module.get_function("reduce")((2,), (96,), [values, total, np.uint64(values.size)])
+    assert total[0] == values.sum()
+
+
 def shuffled(row: int, x: list[int], lane: int) -> int:
     """Answer rows 8 to 14 of intrinsics.cu as the CUDA C++ guide defines them."""
     low8 = lane - lane % 8

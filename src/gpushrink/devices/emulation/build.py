@@ -163,7 +163,8 @@ def build(code: str, *, options: tuple[str, ...] = (), sanitizer: Sanitizer = Sa
         )
         _run([compiler.path, *flags, *options, "-fPIC", "-c", "kernels.cpp", "-o", "kernels.o"], scratch)
         # The runtime and the driver are built plain: what they do must neither alarm nor order.
-        plain = [compiler.path, "-std=c++17", "-O2", "-g", "-fPIC", "-c"]
+        settings = [option for option in options if option.startswith("-DGS_")]
+        plain = [compiler.path, "-std=c++17", "-O2", "-g", "-fPIC", *settings, "-c"]
         _run([*plain, "runtime.cpp", "-o", "runtime.o"], scratch)
         if is_library:
             _run([compiler.path, "-shared", "kernels.o", "runtime.o", "-o", "out"], scratch)
