@@ -38,7 +38,7 @@ class Role(IntEnum):
     PIXELS = 1
     """Native pixel data."""
     ENCAPSULATED = 2
-    """Pixel data that was compressed already, kept as it is."""
+    """Pixel data that was compressed already, or is no array of samples: coded as bytes."""
     OPAQUE = 3
     """Whole files that are not DICOM, or are kept as bytes."""
 

@@ -44,6 +44,7 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _GE_PRIVATE = "1.2.840.113619.5.2"  # implicit little endian with big-endian pixel data
 _DEFER = 1024  # values longer than this stay on disk while the data set is read
 _MAX_AXIS = 1 << 24
+_MAX_FRAME = 64 << 20  # a larger frame would not fit in memory several times over, as coding it takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class DicomFile:
     native
         The frames of native pixel data, if any.
     encapsulated
-        Offset and length of pixel data that is compressed already, if any.
+        Offset and length of pixel data that is compressed already, or no samples of 8, 16 or 32 bits, if any.
     series
         What slices must share to be coded together, beside their pixel format.
     image_type
@@ -157,7 +158,10 @@ def _describe(dataset: Any, size: int) -> DicomFile | str:
             encapsulated = (offset, size - offset)
         else:
             big_endian = not element.is_little_endian or syntax == _GE_PRIVATE
-            native = _native_span(dataset, name, offset, min(length, size - offset), big_endian)
+            length = min(length, size - offset)
+            native = _native_span(dataset, name, offset, length, big_endian)
+            if native is None and length > _DEFER:
+                encapsulated = (offset, length)
     return _summary(dataset, native, encapsulated)
 
 
@@ -214,7 +218,8 @@ def _native_span(dataset: Any, name: str, offset: int, length: int, big_endian: 
     )
     # The length counts, not NumberOfFrames: truncated pixel data has fewer, padded has bytes left over.
     frames = length // (rows * columns * components * sample.item_bytes)
-    return PixelSpan(offset, frames, rows, columns, sample) if frames else None
+    span = PixelSpan(offset, frames, rows, columns, sample)
+    return span if frames and span.frame_bytes <= _MAX_FRAME else None
 
 
 def _position(dataset: Any) -> float:
