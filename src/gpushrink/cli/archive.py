@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -33,6 +34,12 @@ def pack(
     level: str = typer.Option("default", "--level", help="fast, default or max: time against size; all lossless."),
     verify: bool = typer.Option(True, help="Decode what was written and compare it with the sources' hashes."),
     force: bool = typer.Option(False, "--force", help="Replace the archive if it exists."),
+    crop: str | None = typer.Option(
+        None, "--crop", metavar="BOX", help="Pack the series cropped to x0:x1,y0:y1[,z0:z1] (see crop --help)."
+    ),
+    transcode: str | None = typer.Option(
+        None, "--transcode", metavar="SYNTAX", help="Pack the images in another lossless syntax (see transcode --help)."
+    ),
     threads: int | None = _THREADS,
     as_json: bool = _JSON,
 ) -> None:
@@ -51,7 +58,28 @@ def pack(
 
     if as_json and output == "-":
         raise UsageError("standard output cannot take both the archive and the report; leave --json out")
-    report = api.pack(sources, output, level=level, verify=verify, force=force, threads=threads, progress=progress_bar)
+    if crop is None and transcode is None:
+        report = api.pack(
+            sources, output, level=level, verify=verify, force=force, threads=threads, progress=progress_bar
+        )
+    else:
+        from gpushrink.convert import pack_converted
+
+        report, cropped, transcoded = pack_converted(
+            sources,
+            output,
+            box=crop,
+            to=transcode,
+            level=level,
+            verify=verify,
+            force=force,
+            threads=threads,
+            progress=progress_bar,
+        )
+        for what, converted in (("crop", cropped), ("transcode", transcoded)):
+            if converted is not None:
+                counts = Counter(outcome.action for outcome in converted.files)
+                say(f"{what}: " + ", ".join(f"{count} {action}" for action, count in sorted(counts.items())))
     for path, reason in report.skipped:
         say(f"note: {shown(path)}: {reason}")
     if as_json:

@@ -23,6 +23,8 @@ from gpushrink.pipeline.progress import ProgressFactory, silent
 
 __all__ = ["PackReport", "RoleSizes", "pack_to_sink"]
 
+# Source bytes on their way: each costs several while it is coded, whatever the number of threads.
+_FLIGHT_BYTES = 256 << 20
 _BLOCK_COST = 32  # a block's header and its share of the index, in bytes
 
 
@@ -169,17 +171,22 @@ def _first_lines(walk: Walk, scan: Scan) -> PackReport:
 def _in_order(
     pool: ThreadPoolExecutor, jobs: Iterator[Job], found: Sequence[Found], level: str, *, ahead: int
 ) -> Iterator[_Coded]:
-    """Run jobs in parallel and yield their results in order, at most `ahead` of them waiting."""
-    window: deque[Future[list[_Coded]]] = deque()
+    """Run jobs in parallel and yield their results in order, at most `ahead` of them and `_FLIGHT_BYTES` waiting."""
+    window: deque[tuple[Future[list[_Coded]], int]] = deque()
+    flight = 0
     try:
         for job in jobs:
-            window.append(pool.submit(_run, job, found, level))
-            if len(window) > ahead:
-                yield from window.popleft().result()
+            size = 0 if isinstance(job, HashJob) else job.size
+            while window and (len(window) >= ahead or flight + size > _FLIGHT_BYTES):
+                future, done = window.popleft()
+                flight -= done
+                yield from future.result()
+            window.append((pool.submit(_run, job, found, level), size))
+            flight += size
         while window:
-            yield from window.popleft().result()
+            yield from window.popleft()[0].result()
     finally:
-        for future in window:
+        for future, _ in window:
             future.cancel()
 
 
@@ -226,7 +233,7 @@ def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
 
 def _encode_bytes(role: Role, data: bytes, level: str) -> tuple[BlockCodec, bytes]:
     """Code bytes that are no samples, with an effort that fits what they are."""
-    effort = 0 if level == "fast" and role != Role.HEADER else 2
+    effort = (1 if role == Role.HEADER else 0) if level == "fast" else 2
     if role == Role.ENCAPSULATED and effort and not _gives_way(data):
         effort = 0
     kind, coded = bytestream.squeeze(data, effort=effort)
