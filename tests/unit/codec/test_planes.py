@@ -18,7 +18,7 @@ from gpushrink.model import BlockCodec, SampleFormat, SlabShape
 DTYPES = (np.uint8, np.uint16, np.uint32)
 
 
-@pytest.mark.parametrize(("axes", "fold"), product(range(16), range(2)))
+@pytest.mark.parametrize(("axes", "fold"), list(product(range(16), range(2))))
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_planes_with_every_mask_come_back(dtype: type, axes: int, fold: int) -> None:
     """Each set of axes, folded or not, is undone exactly, extremes beside each other among the samples."""
