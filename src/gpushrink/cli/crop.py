@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gpushrink.cli.output import exit_codes
 from gpushrink.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ __all__ = ["register"]
 def register(app: typer.Typer) -> None:
     """Add the command to an app."""
 
-    @app.command()
+    @app.command(epilog=exit_codes(3, 4, 12))
     def crop(
         source: Annotated[Path, typer.Argument(help="A folder with one series or more, or one file.")],
         dest: Annotated[Path, typer.Argument(help="The folder to write the cropped series to.")],
@@ -58,9 +59,6 @@ def register(app: typer.Typer) -> None:
 
         The box is the same for every slice. Segmentations, structure sets, reports and whatever else
         points at the uncropped series are left out and named: their references are not re-pointed.
-
-        Exit codes: 0 done (files may be named as left out), 2 usage or no box fits, 3 input unreadable,
-        4 output not written, 9 the result does not read back, 12 codec library missing.
         """
         from gpushrink import convert
         from gpushrink.cli.convert_progress import progress_bar

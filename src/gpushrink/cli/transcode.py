@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gpushrink.cli.output import exit_codes
+
 if TYPE_CHECKING:
     from gpushrink.convert import FileOutcome, TranscodeReport
 
@@ -20,7 +22,7 @@ _TARGETS = "jpegls, jpeg, j2k, htj2k, jpegxl, rle, deflated, deflated-frame, exp
 def register(app: typer.Typer) -> None:
     """Add the command to an app."""
 
-    @app.command()
+    @app.command(epilog=exit_codes(3, 4, 10, 12))
     def transcode(
         source: Annotated[Path, typer.Argument(help="A DICOM file, or a folder with anything in it.")],
         dest: Annotated[Path, typer.Argument(help="The folder to write; it receives the same tree.")],
@@ -43,9 +45,6 @@ def register(app: typer.Typer) -> None:
         Every frame is decoded again, by a second implementation where there is one, and compared before
         a file gets its name. What cannot be proven, lossy images and files that are no images are copied
         byte for byte, and named in the report. SOP Instance UIDs stay. `--to explicit` undoes it.
-
-        Exit codes: 0 done (files may be named as copied), 2 usage, 3 input unreadable, 4 output not
-        written, 10 device unavailable, 12 codec library missing.
         """
         from gpushrink import convert
         from gpushrink.cli.convert_progress import progress_bar

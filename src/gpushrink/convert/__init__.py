@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gpushrink.convert.compose import pack_converted
 from gpushrink.convert.crop import crop
 from gpushrink.convert.geometry import Box
 from gpushrink.convert.region import AutoBody, PatientRegion, parse_around, parse_box, parse_mm
@@ -18,6 +19,7 @@ __all__ = [
     "SeriesChoice",
     "TranscodeReport",
     "crop",
+    "pack_converted",
     "parse_around",
     "parse_box",
     "parse_mm",

@@ -17,6 +17,11 @@ from gpushrink.model import EntryKind
 
 __all__ = ["Scan", "scan_files"]
 
+# Copies that share one block; after so many, one is stored again. They keep the targets of a block below their
+# limit: each copy of a frame times each copy of its file is a target.
+_MOST_COPIES = 4095
+_MOST_FRAME_COPIES = 255
+
 
 @dataclass(frozen=True, slots=True)
 class Scan:
@@ -92,8 +97,11 @@ def _copies_of_files(found: Sequence[Found], alike: Iterable[list[int]]) -> dict
             continue
         firsts: dict[bytes, int] = {}
         for file_id in ids:
-            first = firsts.setdefault(hash_file(found[file_id]), file_id)
-            if first != file_id:
+            digest = hash_file(found[file_id])
+            first = firsts.setdefault(digest, file_id)
+            if len(copies.get(first, ())) >= _MOST_COPIES:
+                firsts[digest] = file_id
+            elif first != file_id:
                 copies.setdefault(first, []).append(file_id)
     return copies
 
@@ -104,21 +112,22 @@ def _copies_of_frames(
     groups: dict[bytes, list[Frame]] = defaultdict(list)
     for frame in volume.frames:
         groups[marks[frame]].append(frame)
-    first_of: dict[Frame, Frame] = {}
-    for frames in groups.values():
-        if len(frames) > 1:
-            firsts: dict[bytes, Frame] = {}
-            for frame in frames:
-                content = read_ranges(found[frame.file_id], [(frame.offset, volume.frame_bytes)])[0]
-                first_of[frame] = firsts.setdefault(_digest(content), frame)
-    kept, copies = [], defaultdict(list)
+    kept: list[Frame] = []
+    copies: dict[Frame, list[Frame]] = defaultdict(list)
+    firsts: dict[bytes, Frame] = {}
     for frame in volume.frames:
-        first = first_of.get(frame, frame)
+        if len(groups[marks[frame]]) == 1:
+            kept.append(frame)
+            continue
+        digest = _digest(read_ranges(found[frame.file_id], [(frame.offset, volume.frame_bytes)])[0])
+        first = firsts.setdefault(digest, frame)
+        if len(copies[first]) >= _MOST_FRAME_COPIES:
+            first = firsts[digest] = frame
         if first == frame:
             kept.append(frame)
         else:
             copies[first].append(frame)
-    return kept, dict(copies)
+    return kept, {first: others for first, others in copies.items() if others}
 
 
 def _digest(content: bytes) -> bytes:

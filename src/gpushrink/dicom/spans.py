@@ -44,7 +44,9 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 _GE_PRIVATE = "1.2.840.113619.5.2"  # implicit little endian with big-endian pixel data
 _DEFER = 1024  # values longer than this stay on disk while the data set is read
 _MAX_AXIS = 1 << 24
-_MAX_FRAME = 64 << 20  # a larger frame would not fit in memory several times over, as coding it takes
+# A frame must fit a block, and several must fit memory; a file of more frames than this is better taken as bytes.
+_MAX_FRAME_BYTES = 1 << 26
+_MAX_FRAMES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,9 +219,11 @@ def _native_span(dataset: Any, name: str, offset: int, length: int, big_endian: 
         planar=components > 1 and _integer(dataset.get("PlanarConfiguration")) == 1,
     )
     # The length counts, not NumberOfFrames: truncated pixel data has fewer, padded has bytes left over.
-    frames = length // (rows * columns * components * sample.item_bytes)
-    span = PixelSpan(offset, frames, rows, columns, sample)
-    return span if frames and span.frame_bytes <= _MAX_FRAME else None
+    frame_bytes = rows * columns * components * sample.item_bytes
+    frames = length // frame_bytes
+    if frame_bytes > _MAX_FRAME_BYTES or not 1 <= frames <= _MAX_FRAMES:
+        return None
+    return PixelSpan(offset, frames, rows, columns, sample)
 
 
 def _position(dataset: Any) -> float:

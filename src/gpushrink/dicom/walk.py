@@ -15,6 +15,8 @@ __all__ = ["Found", "Walk", "identity_of", "walk_sources"]
 
 # Source: docs/format.md#limits.
 _MAX_NAME = 4096
+_MAX_ENTRIES = 1 << 22
+_MAX_TREE_BYTES = 1 << 28
 _MAX_TIME_NS = (1 << 40) * 10**9
 
 
@@ -55,7 +57,7 @@ def walk_sources(sources: Sequence[Path]) -> Walk:
     InputError
         If a source is missing or may not be read.
     UsageError
-        If there is no source, or two have the same name.
+        If there is no source, two have the same name, or there is more than an archive may hold.
     """
     if not sources:
         raise UsageError("nothing to pack: name at least one file or folder")
@@ -78,6 +80,8 @@ def walk_sources(sources: Sequence[Path]) -> Walk:
             _add(found, skipped, name, full, status)
         if stat.S_ISDIR(status.st_mode):
             _walk(found, skipped, name, full)
+    if len(found) > _MAX_ENTRIES or sum(len(path) + len(found[path].entry.link) for path in found) > _MAX_TREE_BYTES:
+        raise UsageError(f"{len(found)} files are more than one archive holds; pack folders of it apart")
     return Walk(tuple(found[path] for path in sorted(found)), tuple(skipped))
 
 

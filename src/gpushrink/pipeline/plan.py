@@ -23,6 +23,8 @@ HEADER_BYTES = 8 << 20
 BLOCK_BYTES = 8 << 20
 # A volume smaller than this costs less among other bytes than with a block and a model of its own.
 TINY_VOLUME = 2 << 10
+# Each piece has as many targets as its file has copies, up to 4096; the format's limit is 2^20.
+BLOCK_TARGETS = 1 << 18
 _HASH_FILES = 64
 # Slabs up to the first size may be coded together with others, up to the second in all.
 SMALL_SLAB = 256 << 10
@@ -125,8 +127,7 @@ class _Planner:
         chapter, seen = _Chapter(), set[int]()
         for volume in self._scan.volumes:
             tiny = len(volume.frames) * volume.frame_bytes < TINY_VOLUME
-            for start, stop in slab_ranges(len(volume.frames), volume.frame_bytes):
-                frames = volume.frames[start:stop]
+            for frames in self._slabs(volume):
                 for frame in frames:
                     for one in (frame, *self._scan.frame_copies.get(frame, ())):
                         if one.file_id not in seen:
@@ -171,6 +172,22 @@ class _Planner:
                 chapter.headers.append(Piece(file_id, offset, length))
                 chapter.header_bytes += length
 
+    def _slabs(self, volume: Volume) -> Iterator[tuple[Frame, ...]]:
+        """Split a volume's frames so that neither bytes nor targets of a slab are too many."""
+        for start, stop in slab_ranges(len(volume.frames), volume.frame_bytes):
+            first, targets = start, 0
+            for k in range(start, stop):
+                frame = volume.frames[k]
+                more = sum(
+                    1 + len(self._scan.copies.get(one.file_id, ()))
+                    for one in (frame, *self._scan.frame_copies.get(frame, ()))
+                )
+                if targets + more > BLOCK_TARGETS and k > first:
+                    yield volume.frames[first:k]
+                    first, targets = k, 0
+                targets += more
+            yield volume.frames[first:stop]
+
     def _slab(self, volume: Volume, frames: tuple[Frame, ...]) -> SlabJob:
         targets, size = [], volume.frame_bytes
         for k, frame in enumerate(frames):
@@ -195,9 +212,13 @@ class _Planner:
     def _bytes(self, role: Role, pieces: Sequence[Piece]) -> Iterator[Job]:
         """Code pieces together in blocks of bounded size, splitting large ones."""
         batch: list[Piece] = []
-        size = 0
+        size = targets = 0
         for piece in pieces:
             at, left = piece.offset, piece.length
+            targets += 1 + len(self._scan.copies.get(piece.file_id, ()))
+            if targets > BLOCK_TARGETS and batch:
+                yield from self._block(role, batch)
+                batch, size, targets = [], 0, 0
             while left:
                 part = min(left, BLOCK_BYTES - size)
                 batch.append(Piece(piece.file_id, at, part))
@@ -238,11 +259,11 @@ def _batch_small(slabs: Sequence[SlabJob]) -> Iterator[SlabJob | BatchJob]:
     """Put runs of small slabs together."""
     run: list[SlabJob] = []
     for slab in slabs:
-        if slab.size <= SMALL_SLAB:
+        if slab.size <= SMALL_SLAB and len(slab.targets) <= BLOCK_TARGETS:
             run.append(slab)
         else:
             yield slab
-        if sum(one.size for one in run) > SOLID_BYTES:
+        if sum(one.size for one in run) > SOLID_BYTES or sum(len(one.targets) for one in run) > BLOCK_TARGETS:
             yield _batch(Role.PIXELS, run)
             run = []
     if len(run) > 1:
@@ -284,7 +305,7 @@ def plan_jobs(found: Sequence[Found], scan: Scan) -> Iterator[Job]:
         return planned
     jobs = list(planned)
     coded = [job for job in jobs if not isinstance(job, HashJob)]
-    if len(coded) < 2:
+    if len(coded) < 2 or sum(len(job.targets) for job in coded) > BLOCK_TARGETS:
         return iter(jobs)
     groups = tuple(group for job in jobs if isinstance(job, HashJob) for group in job.groups)
     return iter((_batch(Role.OPAQUE, coded), HashJob(groups)))
