@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -19,7 +20,7 @@ def pieces(seed: int) -> list[tuple[int, bytes]]:
     """Cut the content in pieces and shuffle them."""
     source = random.Random(seed)
     cuts = sorted({0, len(CONTENT), *(source.randrange(len(CONTENT)) for _ in range(30))})
-    made = [(start, CONTENT[start:end]) for start, end in zip(cuts, cuts[1:], strict=False)]
+    made = [(start, CONTENT[start:end]) for start, end in pairwise(cuts)]
     source.shuffle(made)
     return made
 

@@ -94,8 +94,10 @@ def test_data_of_any_targets_comes_back(places: list[tuple[int, int]], coded: by
 
 @pytest.mark.parametrize(
     "target",
-    [Target(0, 0, 0, 0), Target(-1, 1, 0, 0), Target(0, 11, 0, 0), Target(10, 1, 0, 0), Target(0, -1, 0, 0)]
-    + [Target(0, 1, -1, 0), Target(0, 1, 0, -1)],
+    [
+        *(Target(0, 0, 0, 0), Target(-1, 1, 0, 0), Target(0, 11, 0, 0), Target(10, 1, 0, 0)),
+        *(Target(0, -1, 0, 0), Target(0, 1, -1, 0), Target(0, 1, 0, -1)),
+    ],
     ids=repr,
 )
 def test_data_with_a_target_outside_is_corrupt(target: Target) -> None:

@@ -214,7 +214,7 @@ def test_new_file_on_a_failing_disk_is_a_destination_error_and_leaves_nothing(tm
             raise OSError(code, os.strerror(code))
 
     output = NewFile(tmp_path / "a", force=False)
-    with pytest.raises(DestinationError, match="cannot write"), output:
+    with pytest.raises(DestinationError, match="cannot write"), output:  # noqa: PT012
         output._stream.close()  # type: ignore[union-attr]
         output._stream = Failing()  # type: ignore[assignment]
         output.write(b"x")
