@@ -134,7 +134,9 @@ def load_series(study: StudySet, *, least_slices: int = LEAST_SLICES) -> list[Se
         if marks <= seen:
             continue
         seen |= marks
-        out.append(Series(_name(study, found, volume), volume.modality, volume, frames))
+        name = _name(study, found, volume)
+        same = sum(one.name.split(" #")[0] == name for one in out)
+        out.append(Series(f"{name} #{same + 1}" if same else name, volume.modality, volume, frames))
     return out
 
 
