@@ -31,3 +31,8 @@ __device__ __forceinline__ u32 zigzag_encode(i32 residual) {
 __device__ __forceinline__ i32 zigzag_decode(u32 folded) {
     return (i32)(folded >> 1) ^ -(i32)(folded & 1u);
 }
+
+// Dynamic shared memory as an array. The host shim has its own definition.
+#ifndef DYNAMIC_SHARED
+#define DYNAMIC_SHARED(type, name) extern __shared__ type name[]
+#endif

@@ -16,6 +16,7 @@ __all__ = [
     "DeviceUnavailableError",
     "GpushrinkError",
     "InputError",
+    "MissingCodecError",
     "NewerVersionError",
     "NotAnArchiveError",
     "TruncatedError",
@@ -107,3 +108,10 @@ class UnsafePathError(GpushrinkError):
 
     exit_code = 11
     meaning = "unsafe path: an entry would be written outside the destination; it was refused"
+
+
+class MissingCodecError(GpushrinkError):
+    """Say that an optional codec library is not installed; the message has the pip line."""
+
+    exit_code = 12
+    meaning = "codec missing: an optional library is not installed; the message names the pip line"

@@ -42,7 +42,7 @@ def archive(study: Path, tmp_path: Path) -> Path:
 
 def test_every_help_page_ends_with_exit_codes() -> None:
     """Each command's help says what its exit codes mean, in its last lines."""
-    for command in ("pack", "unpack", "verify", "list", "info", "demo"):
+    for command in ("pack", "unpack", "verify", "list", "info", "demo", "doctor", "transcode", "crop"):
         answer = run(command, "--help")
         text = answer.stdout.decode()
         assert answer.returncode == 0

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import trees
 
+import trees
 from gpushrink.archive import blocks, layout
 from gpushrink.archive.index import BlockRecord, pack_index
 from gpushrink.archive.layout import BlockType

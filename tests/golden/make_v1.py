@@ -17,7 +17,6 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import trees
-
 from gpushrink.pipeline import api
 
 MOMENT_NS = 1_700_000_000_123_456_789

@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 
 import pytest
-import trees
 
+import trees
 from gpushrink.pipeline import api
 
 HERE = Path(__file__).resolve().parent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,14 +15,23 @@ __all__ = ["register"]
 
 _ARCHIVE = (5, 6, 7, 8)
 _THREADS = typer.Option(None, "--threads", min=1, help="How many threads; all processors by default.")
+_DEVICE = typer.Option(
+    "auto",
+    "--device",
+    metavar="DEVICE",
+    help="auto (the CPU, for now), cpu, cuda or cuda:N; cuda never falls back.",
+)
+_DEVICE_MEMORY = typer.Option(
+    None, "--device-memory", min=1, metavar="MB", help="The most device memory to use, in MB."
+)
 _JSON = typer.Option(False, "--json", help="Print the result as JSON on standard output.")
 _INPUT = typer.Argument(..., metavar="ARCHIVE", help="The archive; - is standard input.")
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the application."""
-    app.command(epilog=exit_codes(3, 4, 9))(pack)
-    app.command(epilog=exit_codes(3, 4, 11, *_ARCHIVE))(unpack)
+    app.command(epilog=exit_codes(3, 4, 9, 10))(pack)
+    app.command(epilog=exit_codes(3, 4, 10, 11, *_ARCHIVE))(unpack)
     app.command(epilog=exit_codes(3, 11, *_ARCHIVE))(verify)
     app.command("list", epilog=exit_codes(3, *_ARCHIVE))(list_)
     app.command(epilog=exit_codes(3, *_ARCHIVE))(info)
@@ -33,6 +43,14 @@ def pack(
     level: str = typer.Option("default", "--level", help="fast, default or max: time against size; all lossless."),
     verify: bool = typer.Option(True, help="Decode what was written and compare it with the sources' hashes."),
     force: bool = typer.Option(False, "--force", help="Replace the archive if it exists."),
+    crop: str | None = typer.Option(
+        None, "--crop", metavar="BOX", help="Pack the series cropped to x0:x1,y0:y1[,z0:z1] (see crop --help)."
+    ),
+    transcode: str | None = typer.Option(
+        None, "--transcode", metavar="SYNTAX", help="Pack the images in another lossless syntax (see transcode --help)."
+    ),
+    device: str = _DEVICE,
+    device_memory: int | None = _DEVICE_MEMORY,
     threads: int | None = _THREADS,
     as_json: bool = _JSON,
 ) -> None:
@@ -51,7 +69,36 @@ def pack(
 
     if as_json and output == "-":
         raise UsageError("standard output cannot take both the archive and the report; leave --json out")
-    report = api.pack(sources, output, level=level, verify=verify, force=force, threads=threads, progress=progress_bar)
+    if crop is None and transcode is None:
+        report = api.pack(
+            sources,
+            output,
+            level=level,
+            device=device,
+            device_memory=_in_bytes(device_memory),
+            verify=verify,
+            force=force,
+            threads=threads,
+            progress=progress_bar,
+        )
+    else:
+        from gpushrink.convert import pack_converted
+
+        report, cropped, transcoded = pack_converted(
+            sources,
+            output,
+            box=crop,
+            to=transcode,
+            level=level,
+            verify=verify,
+            force=force,
+            threads=threads,
+            progress=progress_bar,
+        )
+        for what, converted in (("crop", cropped), ("transcode", transcoded)):
+            if converted is not None:
+                counts = Counter(outcome.action for outcome in converted.files)
+                say(f"{what}: " + ", ".join(f"{count} {action}" for action, count in sorted(counts.items())))
     for path, reason in report.skipped:
         say(f"note: {shown(path)}: {reason}")
     if as_json:
@@ -79,6 +126,8 @@ def unpack(
     destination: Path = typer.Argument(..., metavar="DEST", help="The folder to restore into; made if missing."),
     paths: list[str] | None = typer.Argument(None, metavar="[PATH]...", help="Only these files and folders."),
     force: bool = typer.Option(False, "--force", help="Replace files that exist."),
+    device: str = _DEVICE,
+    device_memory: int | None = _DEVICE_MEMORY,
     threads: int | None = _THREADS,
     as_json: bool = _JSON,
 ) -> None:
@@ -89,7 +138,16 @@ def unpack(
     from gpushrink.pipeline import api
 
     began = time.perf_counter()
-    report = api.unpack(archive, destination, paths=paths or (), force=force, threads=threads, progress=progress_bar)
+    report = api.unpack(
+        archive,
+        destination,
+        paths=paths or (),
+        force=force,
+        device=device,
+        device_memory=_in_bytes(device_memory),
+        threads=threads,
+        progress=progress_bar,
+    )
     if as_json:
         print_json(report.as_json())
     for path, failure in report.failures:
@@ -162,6 +220,10 @@ def info(archive: str = _INPUT, as_json: bool = _JSON) -> None:
             f"  {row.role:<13} {row.codec:<8} {row.blocks:>6} blocks {size_text(row.decoded):>12} -> "
             f"{size_text(row.stored):>10}"
         )
+
+
+def _in_bytes(megabytes: int | None) -> int | None:
+    return None if megabytes is None else megabytes * 1_000_000
 
 
 def _time_text(mtime_ns: int) -> str:

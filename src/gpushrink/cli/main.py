@@ -8,7 +8,7 @@ from types import FrameType
 
 import typer
 
-from gpushrink.cli import archive, demo
+from gpushrink.cli import archive, crop, demo, doctor, transcode
 from gpushrink.errors import GpushrinkError
 
 __all__ = ["app", "run"]
@@ -41,7 +41,10 @@ def _main(
 
 
 archive.register(app)
+transcode.register(app)
+crop.register(app)
 demo.register(app)
+doctor.register(app)
 
 
 def run(arguments: list[str] | None = None) -> None:

@@ -26,6 +26,7 @@ _DICT_BITS_MAX = 27
 LZMA_LIMIT = 16 << 20
 _TINY = 4096
 _TRY_ALL = 1 << 17
+_LONG = 1 << 20
 
 
 def squeeze(data: bytes | memoryview, *, effort: int = 2) -> tuple[int, bytes]:
@@ -47,7 +48,7 @@ def squeeze(data: bytes | memoryview, *, effort: int = 2) -> tuple[int, bytes]:
     if not data:
         return best, coded
     if effort < 2 or len(data) > LZMA_LIMIT:
-        squeezed = zstd_compress(data, level=3 if effort == 0 else 12, long=len(data) > LZMA_LIMIT)
+        squeezed = zstd_compress(data, level=3 if effort == 0 else 12, long=len(data) > _LONG)
         return (ZSTD, squeezed) if len(squeezed) < len(coded) else (best, coded)
     # LZMA beats Zstandard's best level on all but tiny inputs; there its head of two bytes counts.
     if len(data) < _TINY:

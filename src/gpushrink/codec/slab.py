@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from gpushrink.codec import bytestream, planes
-from gpushrink.codec.table import encode_slab_as_planes, encode_slab_as_volume, frames_as_samples
+from gpushrink.codec.table import CPU, SlabCodec, encode_slab_as_planes, encode_slab_as_volume, frames_as_samples
 from gpushrink.model import BlockCodec, SampleFormat, SlabShape
 
-__all__ = ["LEVELS", "SLAB_BYTES", "encode_slab", "name_engine", "slab_ranges"]
+__all__ = ["LEVELS", "SLAB_BYTES", "encode_slab", "slab_ranges"]
 
 LEVELS = ("fast", "default", "max")
 
@@ -19,13 +17,6 @@ _SAMPLE_BYTES = 1 << 19
 _NEAR = 1.1
 _NEAR_REPEATS = 1.3
 _SMALL = 1 << 16
-
-
-def name_engine(wanted: Literal["auto", "numpy", "numba"]) -> str:
-    """Return the engine that codes samples on this machine."""
-    from gpushrink.codec import volume
-
-    return volume.name_engine(wanted)
 
 
 def slab_ranges(frames: int, frame_bytes: int) -> list[tuple[int, int]]:
@@ -41,7 +32,9 @@ def slab_ranges(frames: int, frame_bytes: int) -> list[tuple[int, int]]:
     return [(frames * k // count, frames * (k + 1) // count) for k in range(count)]
 
 
-def encode_slab(data: bytes, shape: SlabShape, sample: SampleFormat, *, level: str) -> tuple[BlockCodec, bytes]:
+def encode_slab(
+    data: bytes, shape: SlabShape, sample: SampleFormat, *, level: str, slab_codec: SlabCodec = CPU
+) -> tuple[BlockCodec, bytes]:
     """Code a slab with the volume codec, or with a simple stage where that comes out smaller.
 
     Parameters
@@ -50,6 +43,8 @@ def encode_slab(data: bytes, shape: SlabShape, sample: SampleFormat, *, level: s
         The frames one after another, as stored.
     level
         "fast", "default" or "max": how much the volume codec tries.
+    slab_codec
+        What runs the volume codec; all give the same bytes.
 
     Returns
     -------
@@ -58,7 +53,7 @@ def encode_slab(data: bytes, shape: SlabShape, sample: SampleFormat, *, level: s
     """
     candidates: list[tuple[BlockCodec, bytes]] = [(BlockCodec.STORED, data)]
     if sample.item_bytes <= 2:
-        candidates.append((BlockCodec.VOLUME, encode_slab_as_volume(data, shape, sample, level)))
+        candidates.append((BlockCodec.VOLUME, encode_slab_as_volume(data, shape, sample, level, slab_codec=slab_codec)))
     least = len(candidates[-1][1])
     part = _middle(frames_as_samples(data, shape, sample))
     scale = len(data) / part.nbytes

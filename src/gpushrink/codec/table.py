@@ -5,7 +5,8 @@ Source: docs/format.md#codecs. Everything that codes a data block goes through h
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,10 @@ from gpushrink.errors import CorruptError, NewerVersionError
 from gpushrink.model import BlockCodec, SampleFormat, SlabShape
 
 __all__ = [
+    "CPU",
     "MAX_AXIS",
+    "CpuSlabCodec",
+    "SlabCodec",
     "decode_block",
     "encode_slab_as_planes",
     "frames_as_samples",
@@ -25,10 +29,53 @@ __all__ = [
 ]
 
 MAX_AXIS = 1 << 24
+
+
+class SlabCodec(Protocol):
+    """Code stacks of planes with the volume codec on some device; all give the same bytes."""
+
+    @property
+    def name(self) -> str:
+        """Name the engine or device, for reports."""
+
+    def encode(self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]]) -> bytes:
+        """Encode planes [plane, row, column] of 8 or 16 bit integers."""
+
+    def decode(self, payload: bytes, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Invert `encode`; a damaged payload raises CorruptError."""
+
+
+class CpuSlabCodec:
+    """Code with the numba engine, or with the reference where numba is missing."""
+
+    @property
+    def name(self) -> str:
+        """Name the engine."""
+        from gpushrink.codec import volume  # here: what needs no samples need not wait for it
+
+        return volume.name_engine("auto")
+
+    def encode(self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]]) -> bytes:
+        """Encode; see `SlabCodec`."""
+        from gpushrink.codec import volume
+
+        return volume.encode_slab(stack, level=level, references=references)
+
+    def decode(self, payload: bytes, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Decode; see `SlabCodec`."""
+        from gpushrink.codec import volume
+
+        return volume.decode_slab(payload, shape=shape, dtype=dtype)
+
+
+CPU: SlabCodec = CpuSlabCodec()
+
 _MAX_COMPONENTS = 4
 
 
-def decode_block(codec: BlockCodec, coded: memoryview, decoded: int) -> bytes | memoryview:
+def decode_block(
+    codec: BlockCodec, coded: memoryview, decoded: int, *, slab_codec: SlabCodec = CPU
+) -> bytes | memoryview:
     """Decode the coded bytes of a data block.
 
     Parameters
@@ -52,10 +99,8 @@ def decode_block(codec: BlockCodec, coded: memoryview, decoded: int) -> bytes | 
         return _samples_as_frames(planes.decode(cursor.rest(), axes, sample.item_bytes), sample)
     if sample.item_bytes > 2:
         raise CorruptError("a slab of the volume codec has samples of more than 16 bits")
-    from gpushrink.codec import volume  # here: an archive without such slabs need not wait for it
-
     stack = (shape.slices * sample.components, shape.rows, shape.columns)
-    decoded_planes = volume.decode_slab(cursor.rest(), shape=stack, dtype=_integer_type(sample))
+    decoded_planes = slab_codec.decode(bytes(cursor.rest()), shape=stack, dtype=_integer_type(sample))
     return _samples_as_frames(decoded_planes.reshape(axes), sample)
 
 
@@ -66,14 +111,16 @@ def encode_slab_as_planes(
     return pack_slab_head(shape, sample) + planes.encode(frames_as_samples(data, shape, sample), axes=axes, fold=fold)
 
 
-def encode_slab_as_volume(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat, level: str) -> bytes:
+def encode_slab_as_volume(
+    data: bytes | memoryview, shape: SlabShape, sample: SampleFormat, level: str, *, slab_codec: SlabCodec = CPU
+) -> bytes:
     """Code frames of 8 or 16 bits with the volume codec; each component is a plane of its own."""
     from gpushrink.codec import volume
 
     samples = frames_as_samples(data, shape, sample)
     stack = np.ascontiguousarray(samples).reshape(-1, shape.rows, shape.columns).view(_integer_type(sample))
     references = volume.choose_references(stack)
-    return pack_slab_head(shape, sample) + volume.encode_slab(stack, level=level, references=references)
+    return pack_slab_head(shape, sample) + slab_codec.encode(stack, level=level, references=references)
 
 
 def frames_as_samples(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat) -> planes.Samples:

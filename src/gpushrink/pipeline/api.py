@@ -9,8 +9,10 @@ from pathlib import Path
 
 from gpushrink.archive.reader import Catalogue, read_catalogue
 from gpushrink.codec.slab import LEVELS
+from gpushrink.codec.table import SlabCodec
 from gpushrink.errors import UnsafePathError, UsageError, VerifyError
 from gpushrink.pipeline.describing import ArchiveInfo, describe_catalogue
+from gpushrink.pipeline.device import open_slab_codec
 from gpushrink.pipeline.files import NewFile, StandardOutput, default_threads, open_archive
 from gpushrink.pipeline.packing import PackReport, pack_to_sink
 from gpushrink.pipeline.progress import ProgressFactory, silent
@@ -27,6 +29,8 @@ def pack(
     archive: PathLike,
     *,
     level: str = "default",
+    device: str = "auto",
+    device_memory: int | None = None,
     verify: bool = True,
     force: bool = False,
     threads: int | None = None,
@@ -42,6 +46,9 @@ def pack(
         Where to write; ``"-"`` is standard output. The name appears only once the archive is whole, proven and on disk.
     level
         "fast", "default" or "max": how much time to spend on size. All are lossless.
+    device, device_memory
+        What runs the volume codec: "auto", "cpu", "cuda" or "cuda:N", and the most bytes of its memory to use. Never
+        changes the archive's bytes. The proof is always done by the CPU, on which an archive must open.
     verify
         Decode what was written and compare it with the hashes of the sources.
     force
@@ -62,12 +69,13 @@ def pack(
     count = _checked_threads(threads)
     if level not in LEVELS:
         raise UsageError(f"level {level!r} is none of {', '.join(LEVELS)}")
+    codec = open_slab_codec(device, device_memory=device_memory)
     if os.fspath(archive) == "-":
-        return _pack_to_pipe(paths, level=level, verify=verify, threads=count, progress=progress)
+        return _pack_to_pipe(paths, slab_codec=codec, level=level, verify=verify, threads=count, progress=progress)
     target = Path(archive)
     _refuse_archive_inside(paths, target)
     with NewFile(target, force=force) as output:
-        report = pack_to_sink(paths, output, level=level, threads=count, progress=progress)
+        report = pack_to_sink(paths, output, slab_codec=codec, level=level, threads=count, progress=progress)
         if verify:
             began = time.perf_counter()
             _insist(verify_archive(output.reopen(), threads=count, progress=progress), report)
@@ -82,6 +90,8 @@ def unpack(
     *,
     paths: Collection[str | bytes] = (),
     force: bool = False,
+    device: str = "auto",
+    device_memory: int | None = None,
     threads: int | None = None,
     progress: ProgressFactory = silent,
 ) -> RestoreReport:
@@ -98,6 +108,8 @@ def unpack(
         Only these files and folders; empty for all.
     force
         Replace existing files.
+    device, device_memory
+        As for `pack`.
 
     Raises
     ------
@@ -116,6 +128,7 @@ def unpack(
             paths=wanted,
             force=force,
             threads=_checked_threads(threads),
+            slab_codec=open_slab_codec(device, device_memory=device_memory),
             progress=progress,
         )
 
@@ -156,16 +169,16 @@ def describe_archive(archive: PathLike) -> ArchiveInfo:
 
 
 def _pack_to_pipe(
-    paths: Sequence[Path], *, level: str, verify: bool, threads: int, progress: ProgressFactory
+    paths: Sequence[Path], *, slab_codec: SlabCodec, level: str, verify: bool, threads: int, progress: ProgressFactory
 ) -> PackReport:
     output = StandardOutput()
     if not verify:
-        report = pack_to_sink(paths, output, level=level, threads=threads, progress=progress)
+        report = pack_to_sink(paths, output, slab_codec=slab_codec, level=level, threads=threads, progress=progress)
         output.flush()
         return report
     tee = ProvingTee(output, threads=threads)
     try:
-        report = pack_to_sink(paths, tee, level=level, threads=threads, progress=progress)
+        report = pack_to_sink(paths, tee, slab_codec=slab_codec, level=level, threads=threads, progress=progress)
     except BaseException:
         tee.abandon()
         raise

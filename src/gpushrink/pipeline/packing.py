@@ -13,7 +13,8 @@ from pathlib import Path
 from gpushrink.archive import blocks
 from gpushrink.archive.writer import ArchiveWriter, ByteSink
 from gpushrink.codec import bytestream
-from gpushrink.codec.slab import encode_slab, name_engine
+from gpushrink.codec.slab import encode_slab
+from gpushrink.codec.table import CPU, SlabCodec
 from gpushrink.dicom.scan import Scan, scan_files
 from gpushrink.dicom.source import hash_file, read_ranges
 from gpushrink.dicom.walk import Found, Walk, walk_sources
@@ -116,7 +117,13 @@ class _Coded:
 
 
 def pack_to_sink(
-    sources: Sequence[Path], sink: ByteSink, *, level: str, threads: int, progress: ProgressFactory = silent
+    sources: Sequence[Path],
+    sink: ByteSink,
+    *,
+    level: str,
+    threads: int,
+    slab_codec: SlabCodec = CPU,
+    progress: ProgressFactory = silent,
 ) -> PackReport:
     """Write the archive of the sources to a sink, front to back.
 
@@ -129,12 +136,12 @@ def pack_to_sink(
     walk = walk_sources(sources)
     scan = scan_files(walk.found)
     report = _first_lines(walk, scan)
-    report.threads, report.level, report.engine = threads, level, name_engine("auto")
+    report.threads, report.level, report.engine = threads, level, slab_codec.name
     writer = ArchiveWriter(sink)
     with progress(report.source_bytes, 0) as bar, ThreadPoolExecutor(threads) as pool:
         writer.begin([item.entry for item in walk.found])
         done = 0
-        for coded in _in_order(pool, plan_jobs(walk.found, scan), walk.found, level, ahead=2 * threads):
+        for coded in _in_order(pool, plan_jobs(walk.found, scan), walk.found, level, slab_codec, ahead=2 * threads):
             if coded.hashes:
                 writer.hashes(coded.hashes)
                 continue
@@ -169,7 +176,13 @@ def _first_lines(walk: Walk, scan: Scan) -> PackReport:
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, jobs: Iterator[Job], found: Sequence[Found], level: str, *, ahead: int
+    pool: ThreadPoolExecutor,
+    jobs: Iterator[Job],
+    found: Sequence[Found],
+    level: str,
+    slab_codec: SlabCodec,
+    *,
+    ahead: int,
 ) -> Iterator[_Coded]:
     """Run jobs in parallel and yield their results in order, at most `ahead` of them and `_FLIGHT_BYTES` waiting."""
     window: deque[tuple[Future[list[_Coded]], int]] = deque()
@@ -181,7 +194,7 @@ def _in_order(
                 future, done = window.popleft()
                 flight -= done
                 yield from future.result()
-            window.append((pool.submit(_run, job, found, level), size))
+            window.append((pool.submit(_run, job, found, level, slab_codec), size))
             flight += size
         while window:
             yield from window.popleft()[0].result()
@@ -190,17 +203,17 @@ def _in_order(
             future.cancel()
 
 
-def _run(job: Job, found: Sequence[Found], level: str) -> list[_Coded]:
+def _run(job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec) -> list[_Coded]:
     if isinstance(job, HashJob):
         return [_Coded(hashes=tuple((ids, hash_file(found[ids[0]])) for ids in job.groups))]
     if isinstance(job, BatchJob):
-        return _run_batch(job, found, level)
+        return _run_batch(job, found, level, slab_codec)
     if isinstance(job, SlabJob):
         volume, role = job.volume, Role.PIXELS
         frames = [read_ranges(found[f.file_id], [(f.offset, volume.frame_bytes)])[0] for f in job.frames]
         data = b"".join(frames)
         shape = SlabShape(len(frames), volume.rows, volume.columns)
-        codec, coded = encode_slab(data, shape, volume.sample, level=level)
+        codec, coded = encode_slab(data, shape, volume.sample, level=level, slab_codec=slab_codec)
     else:
         role = job.role
         data = _gather(job, found)
@@ -209,12 +222,12 @@ def _run(job: Job, found: Sequence[Found], level: str) -> list[_Coded]:
     return [_Coded(blocks.pack_data(len(data), job.targets, coded), codec, role, len(data), ids)]
 
 
-def _run_batch(job: BatchJob, found: Sequence[Found], level: str) -> list[_Coded]:
+def _run_batch(job: BatchJob, found: Sequence[Found], level: str, slab_codec: SlabCodec) -> list[_Coded]:
     """Code jobs apart and all together, and keep what is smaller."""
-    apart = [coded for one in job.jobs for coded in _run(one, found, level)]
+    apart = [coded for one in job.jobs for coded in _run(one, found, level, slab_codec)]
     if level == "fast":
         return apart
-    solid = _run(job.solid, found, level)
+    solid = _run(job.solid, found, level, slab_codec)
     return min(apart, solid, key=lambda some: sum(len(one.payload) + _BLOCK_COST for one in some))
 
 
@@ -233,7 +246,7 @@ def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
 
 def _encode_bytes(role: Role, data: bytes, level: str) -> tuple[BlockCodec, bytes]:
     """Code bytes that are no samples, with an effort that fits what they are."""
-    effort = 0 if level == "fast" and role != Role.HEADER else 2
+    effort = (1 if role == Role.HEADER else 0) if level == "fast" else 2
     if role == Role.ENCAPSULATED and effort and not _gives_way(data):
         effort = 0
     kind, coded = bytestream.squeeze(data, effort=effort)

@@ -16,7 +16,7 @@ from gpushrink.archive.index import BlockRecord, parse_index, runs_of
 from gpushrink.archive.layout import MAX_ENTRIES, MAX_RUNS, BlockType
 from gpushrink.archive.reader import Block, Catalogue, Damage
 from gpushrink.archive.restore import FolderKeeper, Keeper, NullKeeper, Restorer
-from gpushrink.codec.table import decode_block
+from gpushrink.codec.table import CPU, SlabCodec, decode_block
 from gpushrink.errors import (
     ArchiveError,
     CorruptError,
@@ -99,6 +99,7 @@ def unpack_archive(
     paths: Collection[bytes] = (),
     force: bool = False,
     threads: int,
+    slab_codec: SlabCodec = CPU,
     progress: ProgressFactory = silent,
 ) -> RestoreReport:
     """Bring an archive's tree back below `destination`.
@@ -121,8 +122,8 @@ def unpack_archive(
     """
     keeper = FolderKeeper(destination, force=force)
     if paths:
-        return restore_some(stream, keeper, paths, threads=threads)
-    return restore_all(stream, keeper, threads=threads, progress=progress)
+        return restore_some(stream, keeper, paths, slab_codec=slab_codec)
+    return restore_all(stream, keeper, threads=threads, slab_codec=slab_codec, progress=progress)
 
 
 def verify_archive(stream: BinaryIO, *, threads: int, progress: ProgressFactory = silent) -> RestoreReport:
@@ -130,10 +131,17 @@ def verify_archive(stream: BinaryIO, *, threads: int, progress: ProgressFactory 
     return restore_all(stream, NullKeeper(), threads=threads, progress=progress)
 
 
-def restore_all(stream: BinaryIO, keeper: Keeper, *, threads: int, progress: ProgressFactory = silent) -> RestoreReport:
+def restore_all(
+    stream: BinaryIO,
+    keeper: Keeper,
+    *,
+    threads: int,
+    slab_codec: SlabCodec = CPU,
+    progress: ProgressFactory = silent,
+) -> RestoreReport:
     """Follow an archive from front to back."""
     restorer = Restorer(keeper)
-    story = _Story(restorer, threads)
+    story = _Story(restorer, threads, slab_codec)
     length = _length(stream)
     try:
         with progress(length, 0) as bar, ThreadPoolExecutor(threads) as pool:
@@ -156,10 +164,11 @@ def restore_all(stream: BinaryIO, keeper: Keeper, *, threads: int, progress: Pro
 class _Story:
     """Take blocks as they come: the tree first, then data decoded in parallel and used in order."""
 
-    def __init__(self, restorer: Restorer, threads: int) -> None:
+    def __init__(self, restorer: Restorer, threads: int, slab_codec: SlabCodec) -> None:
         self.report = RestoreReport()
         self._restorer = restorer
         self._most = 2 * threads
+        self._slab_codec = slab_codec
         self._catalogue = Catalogue()
         self._seen: list[BlockRecord] = []
         self._runs = 0
@@ -183,7 +192,7 @@ class _Story:
             size += blocks.peek_decoded(block.payload)
         while self._window and (len(self._window) >= self._most or self._flight + size > _FLIGHT_BYTES):
             self._settle()
-        future = pool.submit(_decode, block) if head.type == BlockType.DATA else None
+        future = pool.submit(_decode, block, self._slab_codec) if head.type == BlockType.DATA else None
         self._window.append((block, future, size))
         self._flight += size
 
@@ -240,7 +249,9 @@ class _Story:
             self.report.note(CorruptError(f"{error} (block at byte {block.offset})"))
 
 
-def restore_some(stream: BinaryIO, keeper: Keeper, paths: Collection[bytes], *, threads: int) -> RestoreReport:
+def restore_some(
+    stream: BinaryIO, keeper: Keeper, paths: Collection[bytes], *, slab_codec: SlabCodec = CPU
+) -> RestoreReport:
     """Bring some files back from the blocks they need alone.
 
     Raises
@@ -272,7 +283,7 @@ def restore_some(stream: BinaryIO, keeper: Keeper, paths: Collection[bytes], *, 
                     future: Future[Decoded] | None = None
                     if record.type == BlockType.DATA:
                         future = Future()
-                        future.set_result(_decode(block))
+                        future.set_result(_decode(block, slab_codec))
                     _use(block, future, restorer, catalogue.count)
                 except CorruptError as error:
                     report.note(CorruptError(f"{error} (block at byte {record.offset})"))
@@ -282,10 +293,11 @@ def restore_some(stream: BinaryIO, keeper: Keeper, paths: Collection[bytes], *, 
     return _fill(report, restorer, catalogue.archive_length)
 
 
-def _decode(block: Block) -> Decoded:
+def _decode(block: Block, slab_codec: SlabCodec) -> Decoded:
     try:
         data = blocks.parse_data(block.payload)
-        return data, memoryview(decode_block(BlockCodec(block.head.codec), data.coded, data.decoded))
+        codec = BlockCodec(block.head.codec)
+        return data, memoryview(decode_block(codec, data.coded, data.decoded, slab_codec=slab_codec))
     except CorruptError as error:
         why = str(error)
     raise CorruptError(why)  # a new one: the traceback of the old would keep all that was allocated alive

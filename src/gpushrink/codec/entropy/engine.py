@@ -76,14 +76,16 @@ class Engine(Protocol):
         ...
 
 
-def resolve_engine(name: EngineName) -> tuple[Literal["numpy", "numba"], Engine]:
-    """Load the engine that `name` asks for; ``auto`` takes numba where it is installed.
+def resolve_engine(name: EngineName | Engine) -> tuple[str, Engine]:
+    """Load the engine that `name` asks for; ``auto`` takes numba where it is installed; an engine is given back.
 
     Raises
     ------
     UsageError
         The name is unknown, or numba was asked for and is not installed.
     """
+    if not isinstance(name, str):
+        return type(name).__name__, name
     if name not in ("auto", "numpy", "numba"):
         raise UsageError(f"unknown engine {name!r}; choose auto, numpy or numba")
     # Imports stay inside: numba takes most of a second, and not every run needs it.

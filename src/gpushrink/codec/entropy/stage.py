@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.entropy import layout
-from gpushrink.codec.entropy.engine import EngineName, RangeInput, resolve_engine
+from gpushrink.codec.entropy.engine import Engine, EngineName, RangeInput, resolve_engine
 from gpushrink.codec.entropy.head import KIND_CONSTANT, KIND_NEW_TABLE, KIND_OLD_TABLE, KIND_RAW, KIND_ZSTD
 from gpushrink.codec.entropy.plan import Policy, make_plan
 from gpushrink.codec.entropy.tables import Tables
@@ -22,7 +22,7 @@ def encode_segments(
     symbols: NDArray[np.uint8],
     lengths: Sequence[int] | NDArray[np.integer],
     *,
-    engine: EngineName = "auto",
+    engine: EngineName | Engine = "auto",
     policy: Policy = "auto",
     threads: int = 1,
 ) -> bytes:
@@ -92,7 +92,7 @@ def decode_segments(
     payload: bytes,
     lengths: Sequence[int] | NDArray[np.integer],
     *,
-    engine: EngineName = "auto",
+    engine: EngineName | Engine = "auto",
     threads: int = 1,
 ) -> NDArray[np.uint8]:
     """Give back the symbols that `encode_segments` coded.

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.entropy import decode_segments, encode_segments
+from gpushrink.codec.entropy.engine import Engine
 from gpushrink.codec.volume import fit, tokens
 from gpushrink.codec.volume import reference as reference_engine
 from gpushrink.codec.volume.geometry import TOP, Layout, References, fill_edges, resolve_references
@@ -22,7 +23,7 @@ from gpushrink.codec.volume.levels import LEVELS, Level
 from gpushrink.codec.volume.parameters import Model, PlaneModel
 from gpushrink.errors import CorruptError, NewerVersionError
 
-__all__ = ["CHAIN", "decode_slab", "encode_slab", "name_engine"]
+__all__ = ["CHAIN", "begin_model", "decode_slab", "encode_slab", "join_payload", "name_engine", "split_payload"]
 
 EngineName = Literal["auto", "numpy", "numba"]
 
@@ -113,8 +114,7 @@ def encode_slab(
         fill_edges(planes, z, start if pair is None else planes[pair[0], TOP])
     best: bytes | None = None
     for way in (steer, *steer.rivals):
-        grain = way.grain + int(planes.size < _SMALL_SLAB)
-        model = Model(way.tap_set, least, most - least, start, pattern, np.zeros(0, np.int32), 3, grain, {})
+        model = begin_model(way, planes.size, least=least, span=most - least, start=start, references=pattern)
         residuals = np.zeros((model.stage_count, *planes.shape), np.int16)
         _fit_model(model, way, kernels, planes, residuals, resolved, layout)
         found = _write(model, kernels, planes, residuals, resolved, layout, engine)
@@ -123,6 +123,12 @@ def encode_slab(
             best = found
     assert best is not None
     return best
+
+
+def begin_model(way: Level, places: int, *, least: int, span: int, start: int, references: References) -> Model:
+    """Return a model of which nothing is fitted yet, for planes of so many places in all, edges included."""
+    grain = way.grain + int(places < _SMALL_SLAB)
+    return Model(way.tap_set, least, span, start, references, np.zeros(0, np.int32), 3, grain, {})
 
 
 def _bind(model: Model, layout: Layout, z: int, pair: tuple[int, int] | None, stage_size: int) -> Any:
@@ -246,15 +252,22 @@ def _write(
     for z in range(depth):
         kernels.gather_plane(last, z * layout.size + layout.origin, layout, contexts[z], cursors, values)
     del contexts
+    main_tokens, main_raw = kernels.split(values)
+    main_coded = encode_segments(main_tokens, lengths, engine=engine)
+    return join_payload(model, counts, main_coded, main_raw, engine=engine)
+
+
+def join_payload(
+    model: Model, counts: NDArray[np.int64], main_coded: bytes, main_raw: bytes, *, engine: EngineName | Engine
+) -> bytes:
+    """Write a slab: its model, its counts of shape (planes, contexts), its entropy-coded tokens and their raw bits."""
     head, coefficients = model.to_numbers()
     changes = np.diff(counts, axis=0, prepend=0).T.ravel()
     side = tokens.fold(np.concatenate([np.array(part, np.int64) for part in (head, coefficients, changes)]))
     side_tokens, side_raw = tokens.split(side)
     side_lengths = [len(head), len(coefficients), len(changes)]
     # The number of contexts, less one, leads: the counts' length follows from it.
-    side_coded = bytes([contexts_in_all - 1]) + encode_segments(side_tokens, side_lengths, engine=engine)
-    main_tokens, main_raw = kernels.split(values)
-    main_coded = encode_segments(main_tokens, lengths, engine=engine)
+    side_coded = bytes([model.context_count - 1]) + encode_segments(side_tokens, side_lengths, engine=engine)
     header = _HEADER.pack(
         _VERSION, len(head), len(coefficients), len(side_coded), len(side_raw), len(main_coded)
     )  # fmt: skip
@@ -342,6 +355,21 @@ def _read(
     payload: bytes, depth: int, area: int, kernels: ModuleType, engine: EngineName
 ) -> tuple[Model, NDArray[np.int64], NDArray[np.uint16]]:
     """Read and check all parts of a payload."""
+    model, counts, main_coded, main_raw = split_payload(payload, depth, area, engine=engine)
+    values = kernels.join(decode_segments(main_coded, counts.sum(axis=0), engine=engine), main_raw)
+    return model, counts, values
+
+
+def split_payload(
+    payload: bytes, depth: int, area: int, *, engine: EngineName | Engine
+) -> tuple[Model, NDArray[np.int64], bytes, bytes]:
+    """Read and check what `join_payload` wrote, for `depth` planes of `area` samples.
+
+    Raises
+    ------
+    CorruptError
+        If a part is missing, too long, or contradicts the others.
+    """
     if len(payload) < _HEADER.size:
         raise CorruptError("a volume slab is shorter than its header; the archive is damaged")
     version, head_count, coefficient_count, *sizes = _HEADER.unpack_from(payload)
@@ -357,13 +385,11 @@ def _read(
     model, counts = _read_side(side_coded, side_raw, head_count, coefficient_count, depth, engine)
     if (counts < 0).any() or (counts.sum(axis=1) != area).any():
         raise CorruptError("the context counts of a volume slab do not add up; the archive is damaged")
-    coded = decode_segments(main_coded, counts.sum(axis=0), engine=engine)
-    values = kernels.join(coded, payload[edges[-1] :])
-    return model, counts, values
+    return model, counts, main_coded, payload[edges[-1] :]
 
 
 def _read_side(
-    coded: bytes, raw: bytes, head_count: int, coefficient_count: int, depth: int, engine: EngineName
+    coded: bytes, raw: bytes, head_count: int, coefficient_count: int, depth: int, engine: EngineName | Engine
 ) -> tuple[Model, NDArray[np.int64]]:
     if not coded:
         raise CorruptError("a volume slab has no parameters; the archive is damaged")

@@ -1,0 +1,117 @@
+"""What each kernel must move and compute for a sample, and the bound that follows on a card. Nothing here is measured.
+
+python bench/cost_model.py      prints the tables of docs/cost-model.md
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+STEP_US = (5, 10)
+SAMPLE_BYTES = 2
+WARP_LANES = 32
+
+
+@dataclass(frozen=True)
+class Card:
+    """Public figures of a card: multiprocessors, boost clock, 32-bit integer lanes each, memory bandwidth."""
+
+    name: str
+    multiprocessors: int
+    clock_ghz: float
+    integer_lanes: int
+    memory_gb_per_s: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one sample costs in one kernel, counted from the source with the default level's taps.
+
+    Attributes
+    ----------
+    instructions
+        Of one lane, integer and address arithmetic together.
+    transactions
+        First-level cache passes a warp needs, for each of its samples: a load whose lanes lie side by side is one,
+        one whose lanes ask 8 different lines is 8.
+    memory_bytes
+        To and from device memory; what the second-level cache holds is not counted.
+    """
+
+    way: str
+    name: str
+    instructions: int
+    transactions: int
+    memory_bytes: float
+
+
+# NVIDIA's data sheets and tuning guides: H100 SXM5, RTX 4090, T4.
+CARDS = (
+    Card("H100 SXM", 132, 1.83, 64, 3350),
+    Card("RTX 4090", 128, 2.52, 64, 1008),
+    Card("T4", 40, 1.59, 64, 320),
+)
+
+# predict_stage 1 and decode_step: 40 coefficients of the sample's class; 8 lines a load is a guess at how many classes
+# a warp meets, and the first thing to measure.
+COSTS = (
+    Cost("encode", "find_limits", 10, 1, 2),
+    Cost("encode", "pad_planes", 45, 2, 4),
+    Cost("encode", "predict_stage, stage 0", 95, 30, 4),
+    Cost("encode", "predict_stage, stage 1", 330, 385, 6),
+    Cost("encode", "find_contexts", 260, 84, 5),
+    Cost("encode", "gather_values", 70, 14, 5),
+    Cost("encode", "split_tokens", 45, 3, 5),
+    Cost("encode", "count_symbols", 8, 2, 1),
+    Cost("encode", "rans_encode and gather", 60, 6, 4.1),
+    Cost("decode", "rans_decode", 45, 6, 1.6),
+    Cost("decode", "join_tokens", 35, 3, 4),
+    Cost("decode", "decode_step", 700, 400, 13),
+    Cost("decode", "unpad_planes", 25, 9, 4),
+)
+
+
+def seconds_a_sample(cost: Cost, card: Card) -> tuple[float, str]:
+    """Return the largest of the three bounds, and which it is."""
+    lanes = card.multiprocessors * card.clock_ghz * 1e9
+    bounds = {
+        "integers": cost.instructions / (lanes * card.integer_lanes),
+        "cache": cost.transactions / (lanes * WARP_LANES),
+        "memory": cost.memory_bytes / (card.memory_gb_per_s * 1e9),
+    }
+    name = max(bounds, key=lambda key: bounds[key])
+    return bounds[name], name
+
+
+def decode_rate(card: Card, slabs: int, step_us: float) -> float:
+    """Return GB/s of the wavefront alone for slabs of 32 planes of 512 x 512, two blocks to a multiprocessor."""
+    planes = 32 * slabs
+    steps = 512 + 2 * 511 + 5 + 4 * 31
+    rounds = -(-planes // (2 * card.multiprocessors))
+    return planes * 512 * 512 * SAMPLE_BYTES / (steps * rounds * step_us * 1e-6) / 1e9
+
+
+def main() -> None:
+    """Print the tables."""
+    heads = " | ".join(card.name for card in CARDS)
+    print(f"| way | kernel | instructions | cache passes | bytes | {heads} |\n|{'---|' * (5 + len(CARDS))}")
+    for cost in COSTS:
+        found = [seconds_a_sample(cost, card) for card in CARDS]
+        cells = " | ".join(f"{SAMPLE_BYTES / seconds / 1e9:,.0f} ({name})" for seconds, name in found)
+        print(
+            f"| {cost.way} | {cost.name} | {cost.instructions} | {cost.transactions} | {cost.memory_bytes:g}"
+            f" | {cells} |"
+        )
+    for way in ("encode", "decode"):
+        sums = [sum(seconds_a_sample(cost, card)[0] for cost in COSTS if cost.way == way) for card in CARDS]
+        cells = " | ".join(f"**{SAMPLE_BYTES / total / 1e9:.0f}**" for total in sums)
+        print(f"| {way} | all, one after another | | | | {cells} |")
+    print(f"\n| slabs side by side | a step takes | {heads} |\n|{'---|' * (2 + len(CARDS))}")
+    for slabs in (1, 8, 10, 30):
+        for step_us in STEP_US:
+            cells = " | ".join(f"{decode_rate(card, slabs, step_us):.1f}" for card in CARDS)
+            print(f"| {slabs} | {step_us} us | {cells} |")
+
+
+if __name__ == "__main__":
+    main()

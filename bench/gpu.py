@@ -1,0 +1,200 @@
+"""Prove and measure gpushrink on a GPU, unattended: one JSON file and one table, in under eight minutes.
+
+    python bench/gpu.py --wheels DIR          a bare machine: makes an environment out of carried wheels first
+    python bench/gpu.py                       in an environment that has the package
+    python bench/gpu.py --device host --quick the same steps on the emulation, to test this script
+
+Every step has its share of the time left, and none that fails stops the next. The JSON is rewritten after each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+BUDGET_S = 450.0
+
+
+def main() -> int:
+    """Run all steps; exit 1 if any proof failed."""
+    options = parse()
+    started = time.monotonic()
+    if options.wheels is not None:
+        return run_in_new_environment(options)
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    report = Report(options, started)
+    report.step("machine", describe_machine)
+    report.step("doctor", lambda: examine(options.device))
+    report.step("tests", lambda: run_tests(options, report.left() * 0.5))
+    report.step("memcheck", lambda: run_sanitizer(options, min(60.0, report.left() * 0.25)))
+    from gpu_measure import measure_codec, measure_peers, measure_vendor
+
+    report.step("codec", lambda: measure_codec(options.device, quick=options.quick, left=report.left))
+    report.step("vendor", lambda: measure_vendor(options.device, quick=options.quick, left=report.left))
+    report.step("peers", lambda: measure_peers(quick=options.quick, left=report.left))
+    print(report.table())
+    return 1 if report.failed else 0
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=["cuda", "host"], default="cuda")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
+    parser.add_argument("--wheels", type=Path, help="a folder of wheels; nothing is downloaded")
+    parser.add_argument("--family", choices=["cuda12", "cuda13"], default="cuda13")
+    parser.add_argument("--quick", action="store_true", help="small volumes and few tests")
+    parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds for everything")
+    return parser.parse_args()
+
+
+def run_in_new_environment(options: argparse.Namespace) -> int:
+    """Install the package from carried wheels into a fresh environment and run there."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.monotonic()
+        python = Path(folder) / "venv" / "bin" / "python"
+        subprocess.run([sys.executable, "-m", "venv", Path(folder) / "venv"], check=True)
+        wheels = options.wheels.resolve()
+        install = [python, "-m", "pip", "install", "-q", "--no-index", "--find-links", wheels]
+        subprocess.run([*install, "setuptools>=77", "wheel"], check=True)
+        subprocess.run([*install, "--no-build-isolation", f"{ROOT}[{options.family},test]"], check=True)
+        left = options.budget - (time.monotonic() - began)
+        command = [python, __file__, "--device", options.device, "--out", options.out, "--budget", f"{left:.0f}"]
+        return subprocess.run([*command, *(["--quick"] if options.quick else [])], check=False).returncode
+
+
+class Report:
+    """Collect the steps' results and keep them on disk."""
+
+    def __init__(self, options: argparse.Namespace, started: float) -> None:
+        self._budget, self._started = options.budget, started
+        self.failed = False
+        self._steps: dict[str, Any] = {}
+        name = f"{platform.node().split('.')[0] or 'machine'}-{dt.date.today():%Y%m%d}-{revision()}-{options.device}"
+        options.out.mkdir(parents=True, exist_ok=True)
+        self._path: Path = options.out / f"{name}.json"
+
+    def left(self) -> float:
+        """Give the seconds that are left."""
+        return max(0.0, self._budget - (time.monotonic() - self._started))
+
+    def step(self, name: str, work: Callable[[], Any]) -> None:
+        """Run one step, whatever happens in it, and write the file again."""
+        began = time.monotonic()
+        print(f"== {name} ({self.left():.0f} s left)", flush=True)
+        result: Any
+        try:
+            result = work() if self.left() > 0 else {"skipped": "no time left"}
+        except Exception as error:  # the next step may still tell something
+            result = {"error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc(limit=6)}
+        if isinstance(result, dict) and ("error" in result or result.get("failed")):
+            self.failed = True
+        self._steps[name] = {"seconds": round(time.monotonic() - began, 2), "result": result}
+        self._path.write_text(json.dumps(self._steps, indent=1, default=str) + "\n", encoding="utf-8")
+
+    def table(self) -> str:
+        """Give all measured rows as one table, and each step's outcome."""
+        lines = [f"{name:10} {step['seconds']:8.1f} s  {outcome(step['result'])}" for name, step in self._steps.items()]
+        lines += ["", f"{'what':46} {'GB/s':>10} {'ratio':>8} {'n':>4} {'spread':>7}"]
+        for step in self._steps.values():
+            rows = step["result"].get("rows", []) if isinstance(step["result"], dict) else []
+            for row in rows:
+                ratio = f"{row['ratio']:8.3f}" if row.get("ratio") else " " * 8
+                lines.append(f"{row['what'][:46]:46} {row['gb_per_s']:10.4f} {ratio} {row['n']:4} {row['spread']:7.1%}")
+        return "\n".join([*lines, "", str(self._path)])
+
+
+def outcome(result: Any) -> str:
+    """Say in a line how a step ended."""
+    if not isinstance(result, dict):
+        return "ok"
+    for key in ("error", "skipped", "summary"):
+        if key in result:
+            return f"{key}: {str(result[key])[:160]}" if key != "summary" else str(result[key])[:160]
+    return "failed" if result.get("failed") else "ok"
+
+
+def revision() -> str:
+    """Give the commit's short name, or 'unknown' outside a checkout."""
+    done = _command(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"])
+    return done.strip() or "unknown"
+
+
+def _command(command: list[str]) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+
+
+def describe_machine() -> dict[str, Any]:
+    """Say what this runs on."""
+    query = "name,driver_version,memory.total,pcie.link.gen.max,pcie.link.width.max,clocks.max.sm,clocks.max.memory"
+    return {
+        "cards": _command(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]).strip().splitlines(),
+        "cpu_count": os.cpu_count(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "revision": revision(),
+    }
+
+
+def examine(device: str) -> dict[str, Any]:
+    """Run doctor; on the host its trial runs on the emulation."""
+    from gpushrink.devices.doctor import examine as look
+    from gpushrink.devices.host import HostDevice
+
+    findings = look(HostDevice if device == "host" else None)
+    wanted = findings[-1:] if device == "host" else findings
+    return {
+        "findings": [vars(finding) for finding in findings],
+        "failed": any(finding.status == "failed" or (finding.status == "missing") for finding in wanted),
+    }
+
+
+def run_tests(options: argparse.Namespace, limit_s: float) -> dict[str, Any]:
+    """Run the suite on the device: the devices' contract first, then all else that fits."""
+    chosen = ["tests/devices/test_device_contract.py", "-k", options.device]
+    result = _pytest(chosen, limit_s * 0.6)
+    if not options.quick and not result["failed"]:
+        rest = _pytest(["tests", "--ignore=tests/emulation", "--ignore=tests/devices"], limit_s * 0.4)
+        result["rest"] = rest
+    if options.device == "cuda" and "passed" not in result["summary"]:
+        result["failed"] = True  # all skipped: nothing was proven
+    return result
+
+
+def _pytest(arguments: list[str], limit_s: float, prefix: list[str] | None = None) -> dict[str, Any]:
+    command = [*(prefix or []), sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *arguments]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=max(5.0, limit_s), check=False)
+    except subprocess.TimeoutExpired:
+        return {"failed": False, "summary": f"stopped after {limit_s:.0f} s", "stopped": True}
+    lines = done.stdout.strip().splitlines()
+    return {"failed": done.returncode not in (0, 5), "summary": lines[-1] if lines else "", "tail": lines[-40:]}
+
+
+def run_sanitizer(options: argparse.Namespace, limit_s: float) -> dict[str, Any]:
+    """Run one slab under compute-sanitizer where it is present."""
+    tool = shutil.which("compute-sanitizer") or "/usr/local/cuda/bin/compute-sanitizer"
+    if options.device != "cuda" or not Path(tool).exists():
+        return {"skipped": "no compute-sanitizer here" if options.device == "cuda" else "not a CUDA device"}
+    arguments = ["tests/devices/test_device_contract.py", "-k", "cuda and fast and uint8"]
+    return _pytest(arguments, limit_s, [tool, "--error-exitcode", "9", "--target-processes", "all"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+// The rANS stage both ways: one warp codes one chunk, lane j the symbols j, j + lanes, j + 2 lanes, ...
+//
+// Spec: docs/format-entropy.md#rans. Equal to codec/entropy/reference.py, word for word.
+// Grid: one warp for each chunk, RANS_WARPS warps to a block; shared memory: none.
+// Preconditions: lanes is a power of two up to 32; run_ends rises strictly and ends at bounds[chunks];
+// tables are valid (frequencies sum to 2^SCALE_BITS, every coded symbol has one); symbols < 2^31.
+// Bytes moved: 1 read and about 1 written for each symbol, each way; table look-ups stay in L1.
+// Bound: the state is a chain, about 150 cycles a step in decode (slot, entry, ballot, word) and 100 in encode, so a
+// warp alone gives 32 symbols in that time; chunks of 2^16 symbols give thousands of warps, and then
+// instructions bind: 30 to 45 for each symbol of a lane.
+//
+// All 32 lanes go through every step together, so that ballots always name the full warp: lanes beyond the
+// chunk's own, and positions past its end, only vote 0.
+#include "common.cuh"
+
+#define SLOT_MASK ((1u << SCALE_BITS) - 1u)
+#define WORD_BITS 16u
+#define LOWEST_STATE (1u << WORD_BITS)
+
+#define FAULT_START 1u
+#define FAULT_WORDS 2u
+#define FAULT_END 4u
+
+// The first run that ends after `position`. Branches go the same way for most lanes: positions lie side by side.
+__device__ __forceinline__ u32 find_run(const i64* run_ends, u32 runs, i64 position) {
+    u32 low = 0u, high = runs;
+    while (low < high) {
+        const u32 middle = (low + high) / 2u;
+        if (run_ends[middle] > position)
+            high = middle;
+        else
+            low = middle + 1u;
+    }
+    return low;
+}
+
+// Encode each chunk backwards. Its words fill scratch[begin, end) from the end; word_counts says how many.
+extern "C" __global__ void __launch_bounds__(RANS_WARPS * 32) rans_encode(
+    const u8* __restrict__ symbols, const i64* __restrict__ bounds, const i64* __restrict__ run_ends,
+    const u32* __restrict__ run_tables, u32 runs, const u32* __restrict__ entries, u32 lanes, u32 chunks,
+    u16* __restrict__ scratch, u32* __restrict__ states, u32* __restrict__ word_counts) {
+    const u64 chunk = global_thread() / WARP_LANES;
+    if (chunk >= chunks) return;  // whole warps
+    const u32 lane = threadIdx.x % WARP_LANES;
+    const u32 above = lane == 31u ? 0u : FULL_MASK << (lane + 1u);
+    const i64 begin = bounds[chunk], end = bounds[chunk + 1];
+    const i64 steps = (end - begin + lanes - 1) / lanes;
+    i64 position = begin + (steps - 1) * lanes + lane;
+    u32 run = find_run(run_ends, runs, min(position, end - 1));
+    i64 run_begin = run ? run_ends[run - 1u] : 0;
+    i64 cursor = end;
+    u32 state = LOWEST_STATE;
+    for (i64 step = steps; step > 0; --step, position -= lanes) {
+        const bool active = lane < lanes && position < end;
+        u32 frequency = 1u, start = 0u;
+        if (active) {
+            while (position < run_begin) {
+                --run;
+                run_begin = run ? run_ends[run - 1u] : 0;
+            }
+            const u32 entry = entries[run_tables[run] * 256u + symbols[position]];
+            frequency = entry & 0xffffu;
+            start = entry >> 16;
+        }
+        // 64 bits: a frequency of 2^SCALE_BITS would reach 2^32, and such a table is refused only by its maker.
+        const bool full = active && state >= ((u64)frequency << (32u - SCALE_BITS));
+        const u32 votes = __ballot_sync(FULL_MASK, full);
+        if (full) {
+            // The word of the highest lane lies last, so that a decoder takes them in order of the lane.
+            scratch[cursor - 1 - __popc(votes & above)] = (u16)state;
+            state >>= WORD_BITS;
+        }
+        cursor -= __popc(votes);
+        if (active) {
+            const u32 quotient = state / frequency;
+            state = (quotient << SCALE_BITS) + (state - quotient * frequency) + start;
+        }
+    }
+    if (lane < lanes) states[chunk * lanes + lane] = state;
+    if (lane == 0u) word_counts[chunk] = (u32)(end - cursor);
+}
+
+// Move each chunk's words from the end of its stretch of `scratch` to their place: one block for each chunk.
+extern "C" __global__ void rans_gather_words(const u16* __restrict__ scratch, const i64* __restrict__ bounds,
+                                             const i64* __restrict__ word_ends, u16* __restrict__ words) {
+    const u64 chunk = blockIdx.x;
+    const i64 to = chunk ? word_ends[chunk - 1] : 0;
+    const i64 count = word_ends[chunk] - to;
+    const u16* const from = scratch + (bounds[chunk + 1] - count);
+    for (i64 i = threadIdx.x; i < count; i += blockDim.x) words[to + i] = from[i];
+}
+
+// Decode each chunk. `faults` gets FAULT_ bits where a chunk does not come out even; its symbols are then worthless,
+// but no access leaves the buffers whatever the states and words hold.
+extern "C" __global__ void __launch_bounds__(RANS_WARPS * 32) rans_decode(
+    const u32* __restrict__ states, const u16* __restrict__ words, const i64* __restrict__ word_ends,
+    const i64* __restrict__ bounds, const i64* __restrict__ run_ends, const u32* __restrict__ run_tables, u32 runs,
+    const u8* __restrict__ slots, const u32* __restrict__ entries, u32 lanes, u32 chunks, u8* __restrict__ symbols,
+    u32* __restrict__ faults) {
+    const u64 chunk = global_thread() / WARP_LANES;
+    if (chunk >= chunks) return;  // whole warps
+    const u32 lane = threadIdx.x % WARP_LANES;
+    const u32 below = (1u << lane) - 1u;
+    const i64 begin = bounds[chunk], end = bounds[chunk + 1];
+    const i64 steps = (end - begin + lanes - 1) / lanes;
+    i64 position = begin + lane;
+    u32 run = find_run(run_ends, runs, min(position, end - 1));
+    i64 run_end = run_ends[run];
+    u32 state = lane < lanes ? states[chunk * lanes + lane] : LOWEST_STATE;
+    i64 cursor = chunk ? word_ends[chunk - 1] : 0;
+    const i64 words_end = word_ends[chunk];
+    u32 fault = __any_sync(FULL_MASK, state < LOWEST_STATE) ? FAULT_START : 0u;
+    for (i64 step = 0; step < steps && !fault; ++step, position += lanes) {
+        const bool active = lane < lanes && position < end;
+        if (active) {
+            while (position >= run_end) run_end = run_ends[++run];
+            const u32 table = run_tables[run];
+            const u32 slot = state & SLOT_MASK;
+            const u32 symbol = slots[(table << SCALE_BITS) + slot];
+            const u32 entry = entries[table * 256u + symbol];
+            symbols[position] = (u8)symbol;
+            state = (entry & 0xffffu) * (state >> SCALE_BITS) + slot - (entry >> 16);
+        }
+        const bool low = active && state < LOWEST_STATE;
+        const u32 votes = __ballot_sync(FULL_MASK, low);
+        const u32 taken = (u32)__popc(votes);
+        if (cursor + taken > words_end) {  // the same for the whole warp
+            fault = FAULT_WORDS;
+        } else {
+            if (low) state = (state << WORD_BITS) | words[cursor + __popc(votes & below)];
+            cursor += taken;
+        }
+    }
+    if (!fault && (__any_sync(FULL_MASK, state != LOWEST_STATE) || cursor != words_end)) fault = FAULT_END;
+    if (lane == 0u) faults[chunk] = fault;
+}

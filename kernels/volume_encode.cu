@@ -1,0 +1,179 @@
+// The encoder's half of the volume codec: padded planes, residuals of each stage, contexts, buckets.
+//
+// Spec: docs/format-volume.md; equal to codec/volume/reference.py. Layout: raster planes with edges (geometry.py).
+// Grid: threads over (places of a plane, plane) for all kernels but gather_values, which has one block for each
+// plane. first[z] and second[z] are how many planes back the references lie, 0 where a plane has none.
+// Preconditions: block of BLOCK_WARPS warps; a slab holds fewer than 2^32 values.
+// Bytes moved for each sample: pad_planes 4, predict_stage 2 samples + 2 to write + what L2 gives again of
+// the neighbours, find_contexts 5, gather_values 2 + 1 + 4 (order, from L2) + 2.
+// Bound: predict_stage and find_contexts by loads and multiply-adds, about 150 and 250 instructions a sample with
+// the default taps; coefficients of the 32 lanes' classes are read from L1. The rest by memory.
+#include "volume.cuh"
+
+
+__device__ __forceinline__ i32 raw_sample(const u8* raw, u32 type, i64 index) {
+    switch (type) {
+        case 0: return (i32)raw[index];
+        case 1: return (i32)((const i8*)raw)[index];
+        case 2: return (i32)((const u16*)raw)[index];
+        default: return (i32)((const i16*)raw)[index];
+    }
+}
+
+// limits[0] = min, limits[1] = max of the samples; set to the extremes before.
+extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32) find_limits(const u8* raw, u32 type, u64 count,
+                                                                          i32* limits) {
+    i32 least = 0x7fffffff, most = -0x7fffffff;
+    for (u64 i = global_thread(); i < count; i += (u64)gridDim.x * blockDim.x) {
+        const i32 value = raw_sample(raw, type, (i64)i);
+        least = min(least, value);
+        most = max(most, value);
+    }
+    for (u32 distance = 16u; distance; distance /= 2u) {
+        least = min(least, __shfl_xor_sync(FULL_MASK, least, distance));
+        most = max(most, __shfl_xor_sync(FULL_MASK, most, distance));
+    }
+    if (threadIdx.x % WARP_LANES == 0u) {
+        atomicMin(&limits[0], least);
+        atomicMax(&limits[1], most);
+    }
+}
+
+// Where the value of a padded place comes from: an inner sample, or nowhere (then a constant is meant).
+// A chain of at most three steps: below -> last row, right -> last column, left -> above, above -> reference's row 0.
+__device__ __forceinline__ bool source_of(i32 rows, i32 columns, const i32* first, i64& z, i32& y, i32& x) {
+    if (y >= rows) y = rows - 1;
+    if (x >= columns) x = columns - 1;
+    for (int step = 0; step < 2; ++step) {
+        if (y >= 0 && x < 0) {
+            y -= 1;
+            x = 0;
+        }
+        if (y < 0) {
+            if (first[z] == 0) return false;
+            z -= first[z];
+            y = 0;
+        }
+    }
+    return true;
+}
+
+// Fill padded planes, edges included, from raw samples in any order of rows and columns.
+extern "C" __global__ void pad_planes(const u8* raw, u32 type, i64 plane_stride, i64 row_stride, i64 column_stride,
+                                      u32 rows, u32 columns, const i32* first, i32 least, u32 start, u16* planes) {
+    const u32 pitch = columns + 5u;
+    const u64 size = (u64)pitch * (rows + 4u), place = global_thread();
+    if (place >= size) return;
+    i64 z = blockIdx.y;
+    i32 y = (i32)(place / pitch) - 2, x = (i32)(place % pitch) - 3;
+    u16 value = (u16)start;
+    if (source_of((i32)rows, (i32)columns, first, z, y, x))
+        value = (u16)(raw_sample(raw, type, z * plane_stride + y * row_stride + x * column_stride) - least);
+    planes[blockIdx.y * size + place] = value;
+}
+
+// Fill the edges of one stage's residuals in place, from their inner samples; 0 where there is nothing above.
+extern "C" __global__ void pad_residuals(u32 rows, u32 columns, const i32* first, i16* residuals) {
+    const u32 pitch = columns + 5u;
+    const u64 size = (u64)pitch * (rows + 4u), place = global_thread();
+    if (place >= size) return;
+    i64 z = blockIdx.y;
+    i32 y = (i32)(place / pitch) - 2, x = (i32)(place % pitch) - 3;
+    if (y >= 0 && y < (i32)rows && x >= 0 && x < (i32)columns) return;  // reads inner samples only: no race
+    i16 value = 0;
+    if (source_of((i32)rows, (i32)columns, first, z, y, x)) value = residuals[z * size + (u64)(y + 2) * pitch + x + 3];
+    residuals[blockIdx.y * size + place] = value;
+}
+
+__device__ __forceinline__ Around around_raster(const u16* samples, const i16* residuals, const i32* model, u32 rows,
+                                                u32 columns, const i32* first, const i32* second, u64 stage_size,
+                                                u64 sample) {
+    const u32 pitch = columns + 5u;
+    const i64 size = (i64)pitch * (rows + 4u), z = blockIdx.y;
+    Around a;
+    a.samples = samples;
+    a.residuals = residuals;
+    a.model = model;
+    a.at = z * size + (i64)(sample / columns + 2u) * pitch + (i64)(sample % columns) + 3;
+    a.column = 1;
+    a.row = pitch;
+    a.first = -size * first[z];
+    a.second = -size * second[z];
+    a.stage_size = (i64)stage_size;
+    return a;
+}
+
+template <bool REFS>
+__device__ __forceinline__ i32 predict_one(const Around& a, u32 stage) {
+    bool flat = false;
+    u32 classed = 0u;
+    if (stage > 0u || STAGES == 1) classed = classify<REFS>(a, flat);
+    i32 predicted = 0;
+    if (stage == 0u)
+        predicted = predict<REFS, 0>(a, classed);
+    else if (stage == 1u)
+        predicted = predict<REFS, 1>(a, classed);
+    else
+        predicted = predict<REFS, 2>(a, classed);
+    return stage == STAGES - 1 && flat ? sample_of(a, 0, 0, -1) : predicted;
+}
+
+// Write one stage's residuals of all inner samples. The stages before are whole, edges included.
+extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
+    predict_stage(const u16* samples, i16* residuals, const i32* model, u32 rows, u32 columns, const i32* first,
+                  const i32* second, u64 stage_size, u32 stage) {
+    const u64 sample = global_thread();
+    if (sample >= (u64)rows * columns) return;
+    const Around a = around_raster(samples, residuals, model, rows, columns, first, second, stage_size, sample);
+    const i32 predicted = first[blockIdx.y] ? predict_one<true>(a, stage) : predict_one<false>(a, stage);
+    residuals[stage * stage_size + (u64)a.at] = (i16)(u16)((u32)samples[a.at] - (u32)predicted);
+}
+
+// Write each sample's context, and count them: counts has 256 for each plane and is zero before.
+extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
+    find_contexts(const u16* samples, const i16* residuals, const i32* model, u32 rows, u32 columns, const i32* first,
+                  const i32* second, u64 stage_size, u8* contexts, u32* counts) {
+    __shared__ u32 bins[256];
+    for (u32 bin = threadIdx.x; bin < 256u; bin += blockDim.x) bins[bin] = 0u;
+    __syncthreads();
+    const u64 sample = global_thread(), area = (u64)rows * columns;
+    if (sample < area) {
+        const Around a = around_raster(samples, residuals, model, rows, columns, first, second, stage_size, sample);
+        const i32 residual = residuals[(STAGES - 1) * stage_size + (u64)a.at];
+        const i32 predicted = (i32)(((u32)samples[a.at] - (u32)residual) & 0xffffu);
+        bool flat;
+        u32 context;
+        if (first[blockIdx.y]) {
+            classify<true>(a, flat);
+            context = find_context<true>(a, predicted, flat);
+        } else {
+            classify<false>(a, flat);
+            context = find_context<false>(a, predicted, flat);
+        }
+        contexts[blockIdx.y * area + sample] = (u8)context;
+        atomicAdd(&bins[context], 1u);
+    }
+    __syncthreads();
+    for (u32 bin = threadIdx.x; bin < 256u; bin += blockDim.x)
+        if (bins[bin]) atomicAdd(&counts[blockIdx.y * 256u + bin], bins[bin]);
+}
+
+// Write folded residuals to their places: one block for each plane, walking order[], the wavefront order of a plane.
+// cursors[z][c] is where plane z's values of context c begin.
+extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
+    gather_values(const i16* residuals, const u8* contexts, const u32* order, const u32* cursors, u32 rows,
+                  u32 columns, u16* values) {
+    __shared__ Buckets buckets;
+    const u32 area = rows * columns, pitch = columns + 5u;
+    const i16* const plane = residuals + (u64)blockIdx.x * pitch * (rows + 4u);
+    for (u32 k = threadIdx.x; k < 256u; k += blockDim.x) buckets.cursors[k] = cursors[blockIdx.x * 256u + k];
+    __syncthreads();
+    for (u32 begin = 0u; begin < area; begin += blockDim.x) {
+        const u32 index = begin + threadIdx.x;
+        const bool inside = index < area;
+        const u32 sample = inside ? order[index] : 0u;
+        const u32 context = contexts[(u64)blockIdx.x * area + sample];
+        const u32 place = take_place(buckets, context, inside);
+        if (inside) values[place] = fold16(plane[(u64)(sample / columns + 2u) * pitch + sample % columns + 3u]);
+    }
+}

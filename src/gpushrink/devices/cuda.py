@@ -1,0 +1,255 @@
+"""The CUDA device: CuPy for arrays and kernels, nvCOMP for zstd. The only module that knows either; it holds no logic.
+
+Source: CuPy 14 and nvCOMP 6 reference; docs/design.md on what nvCOMP may be fed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from gpushrink.devices.device import DeviceArray, DeviceMemory, Kernel
+from gpushrink.devices.program import compose
+from gpushrink.errors import CorruptError, DeviceUnavailableError
+
+__all__ = ["NVCOMP_ALGORITHM", "NVCOMP_BITSTREAM", "CudaDevice"]
+
+# RAW: a frame that libzstd reads. The native bitstreams of nvCOMP change between its versions.
+NVCOMP_ALGORITHM: Final = "Zstd"
+NVCOMP_BITSTREAM: Final = "RAW"
+_ALIGNMENT: Final = 16
+# nvCOMP's zstd takes 3.1 times the decoded bytes as scratch: this many at once keep it under 1 GiB.
+_BATCH_BYTES: Final = 256 << 20
+
+
+def _aligned(size_bytes: int) -> int:
+    return -(-size_bytes // _ALIGNMENT) * _ALIGNMENT
+
+
+class CudaDevice:
+    """Implement `Device` on one GPU, on one stream of its own: use one object for each slab in flight.
+
+    Parameters
+    ----------
+    ordinal
+        Which GPU, as CUDA counts them.
+    memory_bytes
+        A cap on what CuPy's pool may hold; None leaves it to the card.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If CuPy, its NVRTC, nvCOMP, a driver or this GPU is missing.
+    """
+
+    def __init__(self, ordinal: int = 0, *, memory_bytes: int | None = None) -> None:
+        try:
+            self._cupy: Any = import_module("cupy")
+            self._nvcomp: Any = import_module("nvidia.nvcomp")
+        except ImportError as error:
+            raise DeviceUnavailableError(f"cuda needs CuPy and nvCOMP ({error}); gpushrink doctor says how") from error
+        self._ordinal = ordinal
+        self._modules: dict[tuple[str, tuple[str, ...]], Any] = {}
+        try:
+            self._device = self._cupy.cuda.Device(ordinal)
+            with self._device:
+                self._stream = self._cupy.cuda.Stream(non_blocking=True)
+                self._codec = self._nvcomp.Codec(
+                    algorithm=NVCOMP_ALGORITHM,
+                    bitstream_kind=getattr(self._nvcomp.BitstreamKind, NVCOMP_BITSTREAM),
+                    device_id=ordinal,
+                    cuda_stream=self._stream.ptr,
+                )
+        except (RuntimeError, ImportError) as error:  # CUDARuntimeError and nvCOMP's errors are RuntimeErrors
+            raise DeviceUnavailableError(f"cuda:{ordinal} cannot be used: {error}; see gpushrink doctor") from error
+        self._pool = self._cupy.cuda.MemoryPool()
+        if memory_bytes is not None:
+            with self._device:  # a limit is the current device's
+                self._pool.set_limit(size=memory_bytes)
+
+    @property
+    def name(self) -> str:
+        """Give the card's name."""
+        properties = self._cupy.cuda.runtime.getDeviceProperties(self._ordinal)
+        return f"cuda:{self._ordinal} {properties['name'].decode()}"
+
+    @contextmanager
+    def _current(self) -> Iterator[None]:
+        with self._device, self._stream, self._cupy.cuda.using_allocator(self._pool.malloc):
+            try:
+                yield
+            except self._cupy.cuda.memory.OutOfMemoryError as error:
+                self._pool.free_all_blocks()
+                raise MemoryError(str(error)) from error
+
+    def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
+        """See `Device`."""
+        with self._current():
+            return self._cupy.empty(shape, dtype)
+
+    def zeros(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
+        """See `Device`."""
+        with self._current():
+            return self._cupy.zeros(shape, dtype)
+
+    def pinned(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """Allocate page-locked host memory: copies from it run beside kernels."""
+        count = int(np.prod(shape, dtype=np.int64))
+        block = self._cupy.cuda.alloc_pinned_memory(max(1, count * np.dtype(dtype).itemsize))
+        return np.frombuffer(block, dtype, count).reshape(shape)
+
+    def put(self, array: NDArray[Any]) -> DeviceArray:
+        """See `Device`."""
+        with self._current():
+            # blocking: the caller may reuse the array; from pageable memory the copy is staged anyway.
+            return self._cupy.asarray(np.ascontiguousarray(array), blocking=True)
+
+    def get(self, array: DeviceArray) -> NDArray[Any]:
+        """See `Device`."""
+        with self._current():
+            found: NDArray[Any] = self._cupy.asnumpy(array, stream=self._stream, blocking=True)
+            return found
+
+    def launch(
+        self,
+        kernel: Kernel,
+        *,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        args: Sequence[DeviceArray | np.generic],
+        shared_bytes: int = 0,
+    ) -> None:
+        """See `Device`; returns before the kernel has run."""
+        with self._current():
+            self._function(kernel)(grid, block, tuple(args), shared_mem=shared_bytes)
+
+    def launch_turns(
+        self,
+        kernel: Kernel,
+        *,
+        turns: int,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        args: Sequence[DeviceArray | np.generic],
+    ) -> None:
+        """See `Device`; the context is entered once for all."""
+        fixed = tuple(args)
+        with self._current():
+            function = self._function(kernel)
+            for turn in range(turns):
+                function(grid, block, (*fixed, np.int32(turn)))
+
+    def _function(self, kernel: Kernel) -> Any:
+        key = (kernel.file, kernel.options)
+        if key not in self._modules:
+            options = ("--std=c++17", *kernel.options)
+            self._modules[key] = self._cupy.RawModule(code=compose(kernel.file), options=options)
+        return self._modules[key].get_function(kernel.name)
+
+    def compress_chunks(self, data: DeviceArray, bounds: NDArray[np.int64]) -> list[bytes]:
+        """See `Device`; chunks begin at multiples of 16 bytes, or are copied to where they do."""
+        frames: list[bytes] = []
+        sizes = np.diff(bounds)
+        for first, last in _batches(sizes):
+            frames += self._compress_batch(data, bounds[first:last], sizes[first:last])
+        return frames
+
+    def _compress_batch(self, data: DeviceArray, begins: NDArray[np.int64], sizes: NDArray[np.int64]) -> list[bytes]:
+        with self._current():
+            if (begins % _ALIGNMENT).any():
+                parts, begins = self._spread([data[b : b + s] for b, s in zip(begins, sizes, strict=True)])
+                data = parts
+            largest = data[: int(sizes.max())]
+            stride = _aligned(self._codec.get_max_comp_buffer_size(self._nvcomp.as_array(largest, self._stream.ptr)))
+            room = self._cupy.empty(stride * len(sizes), np.uint8)
+            places = [stride * i for i in range(len(sizes))]
+            batch = self._nvcomp.as_arrays(data, begins.tolist(), sizes.tolist(), self._stream.ptr)
+            target = self._nvcomp.as_arrays(room, places, [stride] * len(sizes), self._stream.ptr)
+            ends = np.cumsum(np.array(self._codec.encode(batch, out=target).buffer_sizes, np.int64))
+        packed = self.empty(int(ends[-1]), np.uint8)
+        self.launch(
+            Kernel("compact.cu", "compact_chunks"),
+            grid=(len(sizes),),
+            block=(256,),
+            args=[room, np.uint64(stride), self.put(ends), packed],
+        )
+        joined = self.get(packed).tobytes()
+        return [joined[begin:end] for begin, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
+
+    def _spread(self, parts: Sequence[DeviceArray]) -> tuple[DeviceArray, NDArray[np.int64]]:
+        steps = np.cumsum([_aligned(part.size) for part in parts])
+        begins = np.concatenate([[0], steps[:-1]]).astype(np.int64)
+        joined = self._cupy.zeros(int(steps[-1]), np.uint8)
+        for part, begin in zip(parts, begins.tolist(), strict=True):
+            joined[begin : begin + part.size] = part
+        return joined, begins
+
+    def decompress_chunks(self, frames: Sequence[bytes], sizes: NDArray[np.int64]) -> DeviceArray:
+        """See `Device`."""
+        result = self.empty(int(sizes.sum()), np.uint8)
+        ends = np.cumsum(sizes)
+        for first, last in _batches(sizes):
+            begin = int(ends[first] - sizes[first])
+            room, places = self._decompress_batch(frames[first:last], sizes[first:last])
+            here = sizes[first:last].tolist()
+            total = sum(here)
+            with self._current():
+                if places[-1] + here[-1] == total:  # nothing had to be aligned: the usual chunks of 64 KiB
+                    result[begin : begin + total] = room[:total]
+                    continue
+                for place, size in zip(places, here, strict=True):
+                    result[begin : begin + size] = room[place : place + size]
+                    begin += size
+        return result
+
+    def _decompress_batch(self, frames: Sequence[bytes], sizes: NDArray[np.int64]) -> tuple[DeviceArray, list[int]]:
+        stored = [len(frame) for frame in frames]
+        from_steps = np.cumsum([0, *map(_aligned, stored)]).tolist()
+        to_steps = np.cumsum([0, *map(_aligned, sizes.tolist())]).tolist()
+        packed = np.zeros(from_steps[-1], np.uint8)
+        for begin, frame in zip(from_steps, frames, strict=False):
+            packed[begin : begin + len(frame)] = np.frombuffer(frame, np.uint8)
+        source = self.put(packed)
+        room = self.empty(to_steps[-1], np.uint8)
+        with self._current():
+            batch = self._nvcomp.as_arrays(source, from_steps[:-1], stored, self._stream.ptr)
+            target = self._nvcomp.as_arrays(room, to_steps[:-1], sizes.tolist(), self._stream.ptr)
+            try:
+                decoded = self._codec.decode(batch, out=target)
+            except RuntimeError as error:
+                raise CorruptError(f"zstd chunks do not decode: {error}") from error
+            if list(decoded.buffer_sizes) != sizes.tolist():
+                raise CorruptError("a zstd chunk holds another number of bytes than belong")
+        return room, to_steps[:-1]
+
+    def synchronize(self) -> None:
+        """See `Device`."""
+        self._stream.synchronize()
+
+    def memory(self) -> DeviceMemory:
+        """See `Device`; what the pool holds unused counts as free."""
+        with self._device:
+            free, total = self._cupy.cuda.runtime.memGetInfo()
+            limit = self._pool.get_limit()
+        free += self._pool.free_bytes()
+        return DeviceMemory(min(free, limit - self._pool.used_bytes()) if limit else free, total)
+
+
+def _batches(sizes: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Cut chunks into batches of at most _BATCH_BYTES, at least one chunk each."""
+    cuts = [0]
+    held = 0
+    for index, size in enumerate(sizes.tolist()):
+        if held and held + size > _BATCH_BYTES:
+            cuts.append(index)
+            held = 0
+        held += size
+    if len(sizes):
+        cuts.append(len(sizes))
+    return list(pairwise(cuts))

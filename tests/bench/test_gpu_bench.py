@@ -1,0 +1,60 @@
+"""The unattended GPU bench runs to its end on the emulation, so that a card meets a script that works."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gpushrink.devices.emulation.build import find_compiler
+from gpushrink.errors import DeviceUnavailableError
+
+SCRIPT = Path(__file__).parents[2] / "bench" / "gpu.py"
+
+
+def run(tmp_path: Path, *arguments: str) -> tuple[int, str, dict[str, dict[str, object]]]:
+    """Run the bench and read what it wrote."""
+    command = [sys.executable, SCRIPT, "--out", tmp_path, "--quick", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    (written,) = tmp_path.glob("*.json")
+    return done.returncode, done.stdout, json.loads(written.read_text(encoding="utf-8"))
+
+
+def test_bench_on_the_emulation_proves_and_measures(tmp_path: Path) -> None:
+    """Every step leaves its result; the table has rows for each way; the exit status is good."""
+    try:
+        find_compiler()
+    except DeviceUnavailableError as missing:
+        pytest.skip(f"no host compiler: {missing}")
+    status, table, steps = run(tmp_path, "--device", "host")
+    assert status == 0, table
+    assert list(steps) == ["machine", "doctor", "tests", "memcheck", "codec", "vendor", "peers"]
+    for what in ("encode default, with the host's fit", "decode fast, kernels alone", "CPU zstd -3 encode"):
+        assert what in table
+    kernels = steps["codec"]["result"]["kernels"]["default"]  # type: ignore[index]
+    assert kernels["decode_step"]["launches"] > kernels["predict_stage"]["launches"]
+
+
+def test_bench_without_a_card_fails_and_still_writes(tmp_path: Path) -> None:
+    """A step that cannot run is an error in the file, not the end of the script."""
+    from gpushrink.devices.cuda import CudaDevice
+
+    try:
+        CudaDevice()
+    except DeviceUnavailableError:
+        pass
+    else:
+        pytest.skip("a CUDA device is here")
+    status, table, steps = run(tmp_path, "--device", "cuda")
+    assert status == 1
+    assert "DeviceUnavailableError" in str(steps["codec"])
+    assert "CPU zstd -3 encode" in table
+
+
+def test_bench_out_of_time_skips_what_is_left(tmp_path: Path) -> None:
+    """With no time at all every step is skipped and said to be."""
+    _, _, steps = run(tmp_path, "--device", "host", "--budget", "0")
+    assert all(step["result"] == {"skipped": "no time left"} for step in steps.values())

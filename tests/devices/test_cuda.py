@@ -1,0 +1,84 @@
+"""The CUDA device's own lines, over stand-ins for CuPy and nvCOMP: it passes on what the protocol says."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gpushrink.codec.volume.slab import encode_slab
+from gpushrink.devices import cuda
+from gpushrink.devices.device_check import check_device
+from gpushrink.devices.emulation.build import find_compiler
+from gpushrink.devices.volume_engine import DeviceVolumeCodec
+from gpushrink.errors import CorruptError, DeviceUnavailableError
+
+try:
+    find_compiler()
+except DeviceUnavailableError as missing:
+    pytest.skip(f"no host compiler: {missing}", allow_module_level=True)
+
+
+def stand_in() -> Any:
+    """Load the stand-ins, which lie beside this file and belong to no package."""
+    spec = importlib.util.spec_from_file_location("stand_in_cuda", Path(__file__).with_name("stand_in_cuda.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put the stand-ins where the real packages would be."""
+    module = stand_in()
+    monkeypatch.setitem(sys.modules, "cupy", module.make_cupy())
+    monkeypatch.setitem(sys.modules, "nvidia", ModuleType("nvidia"))
+    monkeypatch.setitem(sys.modules, "nvidia.nvcomp", module.make_nvcomp())
+
+
+@pytest.mark.usefixtures("packages")
+def test_cuda_device_does_what_the_reference_does() -> None:
+    """Kernels, copies and zstd batches come out as on the CPU."""
+    device = cuda.CudaDevice()
+    assert device.name == "cuda:0 stand-in"
+    check_device(device, np.random.default_rng(3))
+    samples = np.random.default_rng(4).integers(-50, 900, (2, 12, 14)).astype(np.int16)
+    codec = DeviceVolumeCodec(device)
+    payload = codec.encode_slab(samples, level="fast")
+    assert payload == encode_slab(samples, level="fast")
+    assert (device.get(codec.decode_slab(payload, shape=(2, 12, 14), dtype=np.int16)) == samples).all()
+    device.synchronize()
+
+
+@pytest.mark.usefixtures("packages")
+@pytest.mark.parametrize("batch_bytes", [1, 5_000, 1 << 28])
+def test_cuda_zstd_in_batches_of_any_size_keeps_order(batch_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks at any offset come back in order, however many fit a batch."""
+    monkeypatch.setattr(cuda, "_BATCH_BYTES", batch_bytes)
+    device = cuda.CudaDevice()
+    data = np.random.default_rng(5).integers(0, 5, 20_001, dtype=np.uint8)
+    bounds = np.array([0, 3_001, 6_000, 6_001, 20_001])
+    frames = device.compress_chunks(device.put(data), bounds)
+    assert len(frames) == 4
+    assert (device.get(device.decompress_chunks(frames, np.diff(bounds))) == data).all()
+    with pytest.raises(CorruptError):
+        device.decompress_chunks([frames[1], *frames[1:]], np.diff(bounds))
+    with pytest.raises(CorruptError):
+        device.decompress_chunks([frames[0][:-4], *frames[1:]], np.diff(bounds))
+
+
+@pytest.mark.usefixtures("packages")
+def test_cuda_memory_cap_is_kept() -> None:
+    """An allocation beyond the cap is a MemoryError, which callers answer with smaller batches."""
+    device = cuda.CudaDevice(memory_bytes=1_000)
+    assert device.memory().free_bytes == 1_000
+    with pytest.raises(MemoryError):
+        device.empty(2_000, np.uint8)
+    assert device.pinned((3, 4), np.int16).shape == (3, 4)

@@ -1,0 +1,92 @@
+"""One suite for every device: what the host emulation must do, a card must do too. A missing card is a counted skip."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gpushrink.codec.volume.slab import decode_slab, encode_slab
+from gpushrink.devices.cuda import CudaDevice
+from gpushrink.devices.device import Device
+from gpushrink.devices.device_check import check_device
+from gpushrink.devices.host import HostDevice
+from gpushrink.devices.volume_engine import DeviceVolumeCodec
+from gpushrink.errors import CorruptError, DeviceUnavailableError
+
+
+@functools.cache
+def open_device(name: str) -> Device | str:
+    """Open a device, or say why it cannot be had."""
+    try:
+        if name == "cuda":
+            return CudaDevice()
+        device = HostDevice()
+        check_device(device, np.random.default_rng(0))
+    except DeviceUnavailableError as error:
+        return str(error)
+    return device
+
+
+@pytest.fixture(params=["host", "cuda"])
+def device(request: pytest.FixtureRequest) -> Device:
+    """Give each device that can be had here."""
+    found = open_device(request.param)
+    if isinstance(found, str):
+        pytest.skip(f"no {request.param} device: {found}")
+    return found
+
+
+def volume(shape: tuple[int, int, int], dtype: str, seed: int) -> NDArray[np.generic]:
+    """Return a smooth generated volume with noise and padding."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.mgrid[: shape[0], : shape[1], : shape[2]]
+    values = 900 * np.sin(x / 17 + z / 3) + 400 * np.cos(y / 11) + rng.normal(0, 12, shape)
+    values[:, :, : shape[2] // 8] = -1024
+    limits = np.iinfo(dtype)
+    return values.clip(max(-1024, limits.min), limits.max).astype(dtype)
+
+
+def test_arrays_put_and_get_keep_every_byte(device: Device) -> None:
+    """Arrays come back as they went, whatever their type."""
+    rng = np.random.default_rng(1)
+    for dtype in (np.uint8, np.int16, np.uint32, np.int64):
+        array = rng.integers(0, 100, (3, 5, 7)).astype(dtype)
+        back = device.get(device.put(array))
+        assert back.dtype == array.dtype
+        assert (back == array).all()
+    assert not device.get(device.zeros((4, 4), np.uint16)).any()
+    assert device.memory().total_bytes >= device.memory().free_bytes > 0
+
+
+def test_entropy_and_zstd_agree_with_the_reference(device: Device) -> None:
+    """Counts, rANS and zstd frames cross between the device and the CPU."""
+    check_device(device, np.random.default_rng(2))
+
+
+@pytest.mark.parametrize("level", ["fast", "default", "max"])
+@pytest.mark.parametrize(("shape", "dtype"), [((3, 40, 33), "int16"), ((4, 16, 70), "uint8"), ((2, 9, 5), "uint16")])
+def test_slab_crosses_between_device_and_cpu(
+    device: Device, shape: tuple[int, int, int], dtype: str, level: str
+) -> None:
+    """What either side writes is the same, and either side reads it."""
+    samples = volume(shape, dtype, 3)
+    codec = DeviceVolumeCodec(device)
+    on_cpu = encode_slab(samples, level=level)
+    assert codec.encode_slab(samples, level=level) == on_cpu
+    assert (device.get(codec.decode_slab(on_cpu, shape=shape, dtype=dtype)) == samples).all()
+    assert (decode_slab(on_cpu, shape=shape, dtype=dtype) == samples).all()
+
+
+def test_slab_with_damaged_stream_is_refused(device: Device) -> None:
+    """A device survives damage that reaches its kernels, and says so."""
+    samples = volume((2, 20, 24), "int16", 4)
+    payload = bytearray(encode_slab(samples))
+    payload[-40] ^= 0xFF
+    codec = DeviceVolumeCodec(device)
+    with pytest.raises(CorruptError):
+        codec.decode_slab(bytes(payload), shape=(2, 20, 24), dtype="int16")
+    again = codec.decode_slab(encode_slab(samples), shape=(2, 20, 24), dtype="int16")
+    assert (device.get(again) == samples).all()

@@ -1,0 +1,156 @@
+"""Volume slabs on a device: the reference's bytes and samples, in any schedule, without an alarm."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gpushrink.codec.volume.slab import CHAIN, decode_slab, encode_slab
+from gpushrink.devices.emulation.build import Sanitizer, find_compiler
+from gpushrink.devices.emulation.schedule import EVERY_SCHEDULE, Schedule
+from gpushrink.devices.host import HostDevice
+from gpushrink.devices.volume_engine import DeviceVolumeCodec
+from gpushrink.errors import CorruptError, DeviceUnavailableError, GpushrinkError
+
+try:
+    find_compiler()
+except DeviceUnavailableError as missing:
+    pytest.skip(f"no host compiler: {missing}", allow_module_level=True)
+
+
+def volume(shape: tuple[int, int, int], dtype: str, seed: int = 0, content: str = "smooth") -> NDArray[np.generic]:
+    """Return generated samples of one kind of content."""
+    rng = np.random.default_rng(seed)
+    z, y, x = np.mgrid[: shape[0], : shape[1], : shape[2]]
+    limits = np.iinfo(dtype)
+    if content == "noise":
+        return rng.integers(limits.min, limits.max + 1, shape).astype(dtype)
+    if content == "flat":
+        return np.full(shape, limits.max, dtype)
+    values = 60 * np.sin(x / 7 + z / 3) + 40 * np.cos(y / 5) + rng.normal(0, 6, shape)
+    values[:, : shape[1] // 4] = -100
+    if content == "wide":
+        values *= 200
+    return (values.clip(-110) + (limits.max + limits.min) / 2).clip(limits.min, limits.max).astype(dtype)
+
+
+CASES = [
+    ((4, 20, 24), "int16", "smooth", CHAIN),
+    ((3, 30, 9), "uint16", "wide", CHAIN),
+    ((6, 12, 13), "uint8", "smooth", ((3, 6), (1, 3), (1, 3))),
+    ((5, 7, 40), "int8", "smooth", ((2, 4),)),
+    ((2, 16, 17), "uint16", "noise", CHAIN),
+    ((3, 5, 6), "int16", "flat", CHAIN),
+    ((1, 1, 1), "uint8", "smooth", CHAIN),
+    ((1, 1, 9), "int16", "noise", CHAIN),
+    ((2, 6, 1), "uint16", "noise", CHAIN),
+    ((3, 2, 2), "int16", "noise", CHAIN),
+]
+
+
+@pytest.mark.parametrize("level", ["fast", "default", "max"])
+@pytest.mark.parametrize(("shape", "dtype", "content", "references"), CASES)
+def test_slab_on_device_equals_the_reference(
+    shape: tuple[int, int, int], dtype: str, content: str, references: tuple[tuple[int, int], ...], level: str
+) -> None:
+    """Both ways, the device's bytes and samples are the CPU's."""
+    samples = volume(shape, dtype, content=content)
+    codec = DeviceVolumeCodec(HostDevice())
+    expected = encode_slab(samples, level=level, engine="numpy", references=references)
+    assert codec.encode_slab(samples, level=level, references=references) == expected
+    back = codec.decode_slab(expected, shape=shape, dtype=dtype)
+    assert back.dtype == samples.dtype
+    assert (back == samples).all()
+
+
+@pytest.mark.parametrize("schedule", EVERY_SCHEDULE, ids=str)
+@pytest.mark.parametrize("level", ["default", "max"])
+def test_slab_in_any_schedule_gives_the_same(schedule: Schedule, level: str) -> None:
+    """Neither the order of threads nor that of blocks shows in the bytes or the samples."""
+    samples = volume((3, 11, 300), "int16", seed=3)
+    codec = DeviceVolumeCodec(HostDevice(schedule=schedule))
+    payload = codec.encode_slab(samples, level=level)
+    assert payload == encode_slab(samples, level=level, engine="numpy")
+    assert (codec.decode_slab(payload, shape=(3, 11, 300), dtype="int16") == samples).all()
+
+
+@pytest.mark.parametrize("schedule", EVERY_SCHEDULE[:4], ids=str)
+def test_slabs_side_by_side_give_the_whole_volume(schedule: Schedule) -> None:
+    """Slabs of unlike depth, level and content decode in one batch, or in one for each set of neighbours."""
+    whole = volume((12, 9, 14), "int16", seed=9)
+    whole[5:8] = volume((3, 9, 14), "int16", seed=10, content="noise")
+    cuts = [(0, 5, "default"), (5, 8, "default"), (8, 9, "fast"), (9, 12, "fast")]
+    payloads = [encode_slab(whole[begin:end], level=level) for begin, end, level in cuts]
+    depths = [end - begin for begin, end, _ in cuts]
+    codec = DeviceVolumeCodec(HostDevice(schedule=schedule))
+    assert (codec.decode_slabs(payloads, depths=depths, rows=9, columns=14, dtype="int16") == whole).all()
+    with pytest.raises(CorruptError):
+        codec.decode_slabs(payloads, depths=[5, 2, 2, 3], rows=9, columns=14, dtype="int16")
+
+
+def test_slab_with_lines_longer_than_a_block_gives_the_same() -> None:
+    """A line of more samples than a block has threads is taken in turns, in order."""
+    samples = volume((2, 280, 600), "int16", seed=4)
+    codec = DeviceVolumeCodec(HostDevice(schedule=EVERY_SCHEDULE[1]))
+    payload = codec.encode_slab(samples, level="fast")
+    assert payload == encode_slab(samples, level="fast")
+    assert (codec.decode_slab(payload, shape=samples.shape, dtype="int16") == samples).all()
+
+
+@pytest.mark.parametrize("sanitizer", [Sanitizer.ADDRESS, Sanitizer.THREAD])
+def test_slab_sanitized_raises_no_alarm(sanitizer: Sanitizer) -> None:
+    """No access leaves a buffer, no operation is undefined, no two threads meet unordered."""
+    samples = volume((3, 3, 4), "int16", seed=5, content="noise")
+    codec = DeviceVolumeCodec(HostDevice(sanitizer=sanitizer))
+    payload = codec.encode_slab(samples)
+    assert (codec.decode_slab(payload, shape=(3, 3, 4), dtype="int16") == samples).all()
+
+
+def _outcome(decode: object) -> bytes | type[GpushrinkError]:
+    try:
+        return np.asarray(decode()).tobytes()  # type: ignore[operator]
+    except GpushrinkError as error:
+        return type(error)
+
+
+def test_damaged_slab_is_refused_exactly_where_the_reference_refuses() -> None:
+    """Whatever bytes come in, the device answers as the CPU does: the same error or the same samples."""
+    shape = (3, 6, 8)
+    samples = volume(shape, "int16", seed=6, content="wide")
+    payload = encode_slab(samples, engine="numpy")
+    rng = np.random.default_rng(7)
+    codec = DeviceVolumeCodec(HostDevice())
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(payload)
+        at = int(rng.integers(len(damaged)))
+        damaged[at] ^= 1 << int(rng.integers(8))
+        cut = bytes(damaged[: int(rng.integers(len(damaged)))]) if rng.random() < 0.1 else bytes(damaged)
+        expected = _outcome(lambda cut=cut: decode_slab(cut, shape=shape, dtype="int16", engine="numpy"))
+        found = _outcome(lambda cut=cut: codec.decode_slab(cut, shape=shape, dtype="int16"))
+        assert found == expected
+        refused += isinstance(expected, type)
+    assert refused > 50
+
+
+def test_decode_of_streams_that_do_not_fit_stays_within_bounds() -> None:
+    """Under ASan, counts that lead past their ends are refused without a stray access."""
+    samples = volume((2, 4, 5), "uint8", seed=8)
+    payload = bytearray(encode_slab(samples, level="fast", engine="numpy"))
+    codec = DeviceVolumeCodec(HostDevice(sanitizer=Sanitizer.ADDRESS))
+    for at in range(len(payload) - 6, len(payload)):
+        payload[at] ^= 0x55
+        try:
+            codec.decode_slab(bytes(payload), shape=(2, 4, 5), dtype="uint8")
+        except CorruptError:
+            continue
+
+
+@pytest.mark.parametrize(("shape", "dtype"), [((1, 2, 3), "int32"), ((0, 2, 3), "int16"), ((2, 3), "int16")])
+def test_slab_of_another_kind_is_refused(shape: tuple[int, ...], dtype: str) -> None:
+    """The caller's mistake is a ValueError, before anything is launched."""
+    device = HostDevice()
+    with pytest.raises(ValueError, match=r"slab|volume codec"):
+        DeviceVolumeCodec(device).encode_slab(np.zeros(shape, dtype))
+    assert not device.launches

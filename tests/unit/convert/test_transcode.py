@@ -1,0 +1,331 @@
+"""A transcode changes the encoding of an image and nothing else, or leaves the file alone and says so."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from made_dicom import base_image, save
+from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
+
+from gpushrink.convert import encoders, image, transcode
+from gpushrink.convert.encapsulate import check_offsets, encapsulate_frames
+from gpushrink.convert.frames import PixelLayout, native_frames, read_layout, stray_bits
+from gpushrink.convert.report import KeepSourceError, TranscodeReport
+from gpushrink.convert.structure import check_whole
+from gpushrink.convert.syntaxes import TARGETS
+from gpushrink.errors import DestinationError, InputError, MissingCodecError, UsageError
+
+for _module in ("imagecodecs", "jpeg_ls", "openjpeg", "rle"):
+    pytest.importorskip(_module, reason="the extra 'convert' is not installed")
+
+ENCAPSULATED = sorted(k for k, t in TARGETS.items() if t.encapsulated)
+RNG = np.random.default_rng(11)
+
+
+def smooth(shape: tuple[int, ...], low: int, high: int, dtype: str) -> np.ndarray:
+    """Make noise between two bounds, both of which occur."""
+    made = RNG.integers(low, high + 1, shape).astype(dtype)
+    made.flat[0], made.flat[-1] = low, high
+    return made
+
+
+IMAGES = {
+    "u8": (smooth((37, 41), 0, 255, "u1"), 8, "MONOCHROME2"),
+    "u12": (smooth((37, 41), 0, 4095, "<u2"), 12, "MONOCHROME1"),
+    "s12": (smooth((37, 41), -2048, 2047, "<i2"), 12, "MONOCHROME2"),
+    "u16": (smooth((37, 41), 0, 65535, "<u2"), 16, "MONOCHROME2"),
+    "s16": (smooth((37, 41), -32768, 32767, "<i2"), 16, "MONOCHROME2"),
+    "frames": (smooth((3, 33, 35), 0, 1023, "<u2"), 10, "MONOCHROME2"),
+    "rgb": (smooth((37, 41, 3), 0, 255, "u1"), 8, "RGB"),
+    "rgb16": (smooth((37, 41, 3), 0, 65535, "<u2"), 16, "RGB"),
+    "ybr": (smooth((37, 41, 3), 0, 255, "u1"), 8, "YBR_FULL"),
+    "tiny": (smooth((3, 5), 0, 255, "u1"), 8, "MONOCHROME2"),
+}
+
+
+def run(tmp_path: Path, to: str, **options: object) -> TranscodeReport:
+    """Transcode ``in`` to a folder named after the target."""
+    return transcode(tmp_path / "in", tmp_path / to, to=to, threads=1, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(IMAGES))
+@pytest.mark.parametrize("key", ENCAPSULATED)
+def test_every_target_gives_the_pixels_back_or_leaves_the_file(tmp_path: Path, key: str, name: str) -> None:
+    """There and back through ``explicit``: every byte of the pixels and every other element is as before."""
+    pixels, bits, photometric = IMAGES[name]
+    source = save(base_image(pixels, bits_stored=bits, photometric=photometric), tmp_path / "in" / "a.dcm")
+    (outcome,) = run(tmp_path, key).files
+    if outcome.action != "transcoded":
+        assert (tmp_path / key / "a.dcm").read_bytes() == source.read_bytes()
+        assert (key, name) in {("jpegxl", "s12"), ("jpegxl", "s16"), ("jpegls", "tiny")}, outcome.reason
+        return
+    assert outcome.target_syntax == TARGETS[key].uid
+    transcode(tmp_path / key, tmp_path / "back", to="explicit", threads=1)
+    old, new = pydicom.dcmread(source), pydicom.dcmread(tmp_path / "back" / "a.dcm")
+    assert new.PixelData == old.PixelData
+    assert new.SOPInstanceUID == old.SOPInstanceUID
+    assert {e.tag for e in new} == {e.tag for e in old}
+    assert all(new[e.tag].value == e.value for e in old)
+
+
+@pytest.mark.parametrize("key", ["jpegls", "jpeg", "rle", "htj2k", "deflated-frame"])
+def test_writer_and_prover_share_no_code(tmp_path: Path, key: str) -> None:
+    """For these syntaxes a second implementation is installed with the extras, and it is the one that proves."""
+    if key == "jpegls":
+        pytest.importorskip("libjpeg", reason="the extra 'convert-proof' is not installed")
+    save(base_image(IMAGES["u12"][0], bits_stored=12), tmp_path / "in" / "a.dcm")
+    (outcome,) = run(tmp_path, key).files
+    assert outcome.independent
+    assert outcome.prover != outcome.writer
+
+
+def test_planar_colour_is_encoded_by_pixel(tmp_path: Path) -> None:
+    """PlanarConfiguration 1 becomes 0, and the colours stay with their pixels."""
+    pixels = IMAGES["rgb"][0]
+    ds = base_image(pixels, photometric="RGB")
+    ds.PlanarConfiguration = 1
+    planes = np.moveaxis(pixels, -1, 0).tobytes()
+    ds.PixelData = planes + b"\0" * (len(planes) % 2)
+    save(ds, tmp_path / "in" / "a.dcm")
+    run(tmp_path, "jpegls")
+    new = pydicom.dcmread(tmp_path / "jpegls" / "a.dcm")
+    assert new.PlanarConfiguration == 0
+    assert np.array_equal(new.pixel_array, pixels)
+
+
+def test_truncated_pixel_data_are_copied_unchanged_and_named(tmp_path: Path) -> None:
+    """No zeros are invented for missing samples: the file stays as it is."""
+    ds = base_image(IMAGES["u12"][0], bits_stored=12)
+    ds.PixelData = ds.PixelData[:-100]
+    source = save(ds, tmp_path / "in" / "a.dcm")
+    for key in ("jpegls", "rle", "implicit"):
+        (outcome,) = run(tmp_path, key).files
+        assert (outcome.action, "truncated" in outcome.reason) == ("unproven", True)
+        assert (tmp_path / key / "a.dcm").read_bytes() == source.read_bytes()
+
+
+def test_sixteen_bit_rle_colour_decodes_to_the_same_samples(tmp_path: Path) -> None:
+    """RLE keeps the high bytes in a segment of their own; each byte goes back to its sample."""
+    pixels = IMAGES["rgb16"][0]
+    ds = base_image(pixels, photometric="RGB")
+    ds.compress(RLELossless)
+    save(ds, tmp_path / "in" / "a.dcm")
+    (outcome,) = run(tmp_path, "explicit").files
+    assert outcome.action == "transcoded"
+    new = pydicom.dcmread(tmp_path / "explicit" / "a.dcm")
+    assert new.PixelData[: pixels.nbytes] == pixels.tobytes()
+    assert run(tmp_path, "jpegls").files[0].reason == "compressed already"
+    again = transcode(tmp_path / "in", tmp_path / "again", to="jpegls", threads=1, recompress=True)
+    assert again.files[0].action == "transcoded"
+    assert np.array_equal(pydicom.dcmread(tmp_path / "again" / "a.dcm").pixel_array, pixels)
+
+
+def test_samples_with_bits_above_bits_stored_are_left_alone(tmp_path: Path) -> None:
+    """An old overlay in bit 15 would be lost by a 12-bit code stream; RLE, which keeps words, takes it."""
+    pixels = IMAGES["u12"][0].copy()
+    pixels[4, 4] |= 0x8000
+    source = save(base_image(pixels, bits_stored=12), tmp_path / "in" / "a.dcm")
+    for key in ("jpegls", "jpeg", "j2k", "htj2k", "jpegxl"):
+        (outcome,) = run(tmp_path, key).files
+        assert (outcome.action, "bits above" in outcome.reason) == ("unproven", True)
+        assert (tmp_path / key / "a.dcm").read_bytes() == source.read_bytes()
+    assert run(tmp_path, "rle").files[0].action == "transcoded"
+    transcode(tmp_path / "rle", tmp_path / "back", to="explicit", threads=1)
+    assert pydicom.dcmread(tmp_path / "back" / "a.dcm").PixelData[: pixels.nbytes] == pixels.tobytes()
+
+
+def test_sign_extension_is_no_stray_bit() -> None:
+    """Negative samples of 12 bits fill the upper four with their sign; other patterns there are stray."""
+    layout = read_layout(base_image(IMAGES["s12"][0], bits_stored=12))
+    assert not stray_bits(IMAGES["s12"][0], layout)
+    assert stray_bits(np.array([[-2049]], "<i2"), layout)
+    assert stray_bits(np.array([[2048]], "<i2"), layout)
+
+
+def test_lossy_images_text_and_empty_files_pass_byte_for_byte(tmp_path: Path) -> None:
+    """What is no image, or lossy already, is copied; the report tells it from what could not be proven."""
+    folder = tmp_path / "in"
+    lossy = base_image(IMAGES["u8"][0])
+    lossy.compress(pydicom.uid.JPEGLSLossless)
+    lossy.file_meta.TransferSyntaxUID = pydicom.uid.JPEGLSNearLossless
+    save(lossy, folder / "lossy.dcm")
+    report_object = base_image(IMAGES["u8"][0])
+    del report_object.PixelData, report_object.Rows
+    save(report_object, folder / "sub" / "sr.dcm")
+    (folder / "note.txt").write_bytes(b"hello")
+    (folder / "empty").write_bytes(b"")
+    report = run(tmp_path, "jpegls", recompress=True)
+    assert {o.path: o.action for o in report.files} == dict.fromkeys(
+        ["empty", "lossy.dcm", "note.txt", "sub/sr.dcm"], "passed"
+    )
+    for outcome in report.files:
+        assert (tmp_path / "jpegls" / outcome.path).read_bytes() == (folder / outcome.path).read_bytes()
+
+
+@pytest.mark.parametrize("uid", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_implicit_and_big_endian_sources_keep_their_samples(tmp_path: Path, uid: pydicom.uid.UID) -> None:
+    """Word-typed values are swapped, pixels and others, and come out equal."""
+    pixels = IMAGES["s12"][0]
+    big = uid == ExplicitVRBigEndian
+    ds = base_image(pixels.astype(">i2") if big else pixels, bits_stored=12)
+    ds.PixelData = pixels.astype(">i2").tobytes() + b"" if big else pixels.tobytes()
+    ds.file_meta.TransferSyntaxUID = uid
+    path = tmp_path / "in" / "a.dcm"
+    path.parent.mkdir()
+    fresh = pydicom.Dataset({e.tag: e for e in ds})
+    fresh.file_meta = ds.file_meta
+    fresh.save_as(path, enforce_file_format=True)
+    for key in ("explicit", "jpegls", "deflated"):
+        assert run(tmp_path, key).files[0].action == "transcoded"
+        assert np.array_equal(pydicom.dcmread(tmp_path / key / "a.dcm").pixel_array, pixels)
+
+
+def test_smallest_says_what_it_tried_and_takes_the_least(tmp_path: Path) -> None:
+    """A smooth series goes to a predictive coder, and the sizes of the sample are in the report."""
+    ramp = (np.add.outer(np.arange(64), np.arange(64)) * 3).astype("<u2")
+    for index in range(4):
+        ds = base_image(ramp + index, bits_stored=12)
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{index}"
+        save(ds, tmp_path / "in" / f"{index}.dcm")
+    report = run(tmp_path, "smallest", allowed=("rle", "jpegls", "deflated"))
+    (choice,) = report.choices
+    sizes = dict(choice.sizes)
+    assert sizes[choice.chosen] == min(sizes.values())
+    assert set(sizes) == {"rle", "jpegls", "deflated"}
+    assert {o.target_syntax for o in report.files} == {TARGETS[choice.chosen].uid}
+
+
+def test_two_processes_give_the_same_files_as_one(tmp_path: Path) -> None:
+    """The number of workers is no part of the result."""
+    for index in range(4):
+        save(base_image(IMAGES["u12"][0] // (index + 1), bits_stored=12), tmp_path / "in" / f"{index}.dcm")
+    transcode(tmp_path / "in", tmp_path / "one", to="jpegls", threads=1)
+    report = transcode(tmp_path / "in", tmp_path / "two", to="jpegls", threads=2)
+    assert report.threads == 2
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_digital_signatures_give_a_warning(tmp_path: Path) -> None:
+    """A signature over the pixels cannot hold once they are coded otherwise."""
+    ds = base_image(IMAGES["u12"][0], bits_stored=12)
+    ds.DigitalSignaturesSequence = [pydicom.Dataset()]
+    save(ds, tmp_path / "in" / "a.dcm")
+    assert "signatures" in run(tmp_path, "jpegls").files[0].warnings[0]
+
+
+def test_wrong_arguments_start_nothing(tmp_path: Path) -> None:
+    """Unknown words, missing sources and overlapping or full destinations are told before any work."""
+    save(base_image(IMAGES["u8"][0]), tmp_path / "in" / "a.dcm")
+    with pytest.raises(UsageError):
+        run(tmp_path, "jpeg-lossy")
+    with pytest.raises(InputError):
+        transcode(tmp_path / "nowhere", tmp_path / "x", to="rle")
+    with pytest.raises(DestinationError, match="overlap"):
+        transcode(tmp_path / "in", tmp_path / "in" / "sub", to="rle")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "f").write_bytes(b"1")
+    with pytest.raises(DestinationError, match="not empty"):
+        transcode(tmp_path / "in", tmp_path / "full", to="rle")
+    assert transcode(tmp_path / "in", tmp_path / "full", to="rle", threads=1, force=True).count("transcoded") == 1
+
+
+def test_offset_table_points_at_each_frame_and_fragments_are_even() -> None:
+    """The basic table counts from the first item after it."""
+    laid = encapsulate_frames([b"abc", b"de", b"f"])
+    assert struct.unpack_from("<LL3L", laid.pixel_data) == (0xE000FFFE, 12, 0, 12, 22)
+    check_offsets(laid.pixel_data, b"", 3)
+    assert not laid.extended_offsets
+
+
+def test_large_offsets_go_to_the_extended_table() -> None:
+    """Beyond the 32-bit table the basic one is empty, and the extended lengths leave the pad byte out."""
+    laid = encapsulate_frames([b"abc", b"de", b"f"], largest_offset=20)
+    assert struct.unpack_from("<LL", laid.pixel_data) == (0xE000FFFE, 0)
+    assert struct.unpack("<3Q", laid.extended_offsets) == (0, 12, 22)
+    assert struct.unpack("<3Q", laid.extended_lengths) == (3, 2, 1)
+    check_offsets(laid.pixel_data, laid.extended_offsets, 3)
+
+
+def test_wrong_offset_is_found() -> None:
+    """A table that is off by one item is no proof."""
+    laid = encapsulate_frames([b"abc", b"de"])
+    wrong = laid.pixel_data[:12] + struct.pack("<L", 10) + laid.pixel_data[16:]
+    with pytest.raises(KeepSourceError):
+        check_offsets(wrong, b"", 2)
+
+
+def test_one_bit_frames_that_share_bytes_are_cut_at_the_bit() -> None:
+    """Frames of 15 pixels follow each other within a byte."""
+    bits = RNG.integers(0, 2, (3, 3, 5)).astype(np.uint8)
+    ds = base_image(bits)
+    ds.BitsAllocated = ds.BitsStored = 1
+    ds.HighBit = 0
+    data = np.packbits(bits, axis=None, bitorder="little").tobytes()
+    frames = list(native_frames(data, read_layout(ds)))
+    assert np.array_equal(np.stack(frames), bits)
+
+
+@pytest.mark.parametrize("cut", [1, 50, 400])
+def test_file_cut_off_within_an_element_is_copied_as_it_is(tmp_path: Path, cut: int) -> None:
+    """A parser that forgives a missing end would mend the file in silence; the file's own lengths decide."""
+    source = save(base_image(IMAGES["u12"][0], bits_stored=12), tmp_path / "in" / "a.dcm")
+    source.write_bytes(source.read_bytes()[:-cut])
+    for key in ("jpegls", "implicit"):
+        assert run(tmp_path, key).files[0].action == "unproven"
+        assert (tmp_path / key / "a.dcm").read_bytes() == source.read_bytes()
+
+
+def test_sequence_cut_off_at_the_end_is_truncated() -> None:
+    """An undefined-length sequence without its delimiter is named as such, whatever the parser made of it."""
+    body = struct.pack("<HH2sHL", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
+        "<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF
+    )
+    head = b"\0" * 128 + b"DICM" + struct.pack("<HH2sHL", 2, 0, b"UL", 4, 0)
+    with pytest.raises(KeepSourceError):
+        check_whole(head + body, "1.2.840.10008.1.2.1")
+    whole = body + struct.pack("<HHLHHL", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
+    check_whole(head + whole, "1.2.840.10008.1.2.1")
+
+
+def test_file_with_an_extended_offset_table_is_read_by_pydicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table that takes over beyond 4 GiB is written and proven like the other; here the limit is set to 0."""
+    monkeypatch.setattr(image, "encapsulate_frames", functools.partial(encapsulate_frames, largest_offset=0))
+    pixels = IMAGES["frames"][0]
+    save(base_image(pixels, bits_stored=10), tmp_path / "in" / "a.dcm")
+    assert run(tmp_path, "jpegls").files[0].action == "transcoded"
+    new = pydicom.dcmread(tmp_path / "jpegls" / "a.dcm")
+    assert len(new.ExtendedOffsetTable) == 3 * 8 == len(new.ExtendedOffsetTableLengths)
+    assert np.array_equal(new.pixel_array, pixels)
+    transcode(tmp_path / "jpegls", tmp_path / "back", to="explicit", threads=1)
+    assert "ExtendedOffsetTable" not in pydicom.dcmread(tmp_path / "back" / "a.dcm")
+
+
+def test_a_writer_that_errs_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One wrong sample in one frame, and the source is copied instead: nothing is taken on trust."""
+    modules, real = encoders._WRITERS["jpegls"]
+
+    def wrong(frame: np.ndarray, layout: PixelLayout) -> bytes:
+        spoilt = frame.copy()
+        spoilt[2, 3] ^= 1
+        return real.encode(spoilt, layout)
+
+    monkeypatch.setitem(encoders._WRITERS, "jpegls", (modules, dataclasses.replace(real, encode=wrong)))
+    source = save(base_image(IMAGES["u12"][0], bits_stored=12), tmp_path / "in" / "a.dcm")
+    (outcome,) = run(tmp_path, "jpegls").files
+    assert (outcome.action, "come back equal" in outcome.reason) == ("unproven", True)
+    assert (tmp_path / "jpegls" / "a.dcm").read_bytes() == source.read_bytes()
+
+
+def test_missing_library_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the codec nothing starts, and the message says what to install."""
+    monkeypatch.setitem(sys.modules, "jpeg_ls", None)
+    with pytest.raises(MissingCodecError, match=r"pip install 'gpushrink\[convert\]'"):
+        encoders.encoder_for(TARGETS["jpegls"])
