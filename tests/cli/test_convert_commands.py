@@ -64,9 +64,3 @@ def test_crop_wants_exactly_one_region(app: typer.Typer, folder: Path, words: li
     """No region, two regions or half of one is a usage error."""
     result = CliRunner().invoke(app, ["crop", str(folder), str(folder.parent / "out"), *words])
     assert isinstance(result.exception, UsageError)
-
-
-@pytest.mark.parametrize("command", ["transcode", "crop"])
-def test_help_ends_with_exit_codes(app: typer.Typer, command: str) -> None:
-    """A script's author finds the codes in the help."""
-    assert "Exit codes: 0 done" in CliRunner().invoke(app, [command, "--help"]).stdout
