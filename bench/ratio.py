@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,26 +27,35 @@ _PEER = "jxl7"
 _STUDY_PEERS = ("gdcmconv --jpegls", "gdcmconv --j2k", "7z PPMd", "tar.xz -6")
 
 
-def measure_ratio(sets: Sequence[StudySet], levels: Sequence[str], threads: int) -> dict[str, Any]:
+def measure_ratio(
+    sets: Sequence[StudySet], levels: Sequence[str], threads: int, keep: Callable[[dict[str, Any]], object]
+) -> dict[str, Any]:
     """Measure and print the sizes of series and of whole studies.
+
+    Parameters
+    ----------
+    keep
+        Takes what there is after each set: the whole lasts minutes, and what is measured stays so.
 
     Returns
     -------
     dict
-        "series", "studies" and "bars": rows for the results file.
+        "series", "studies" and "summary": rows for the results file.
     """
     began = time.perf_counter()
-    series_rows, study_rows = [], []
+    series_rows: list[dict[str, Any]] = []
+    study_rows: list[dict[str, Any]] = []
+    section = {"levels": list(levels), "slow_bytes": _SLOW_BYTES, "series": series_rows, "studies": study_rows}
     for study in sets:
         for series in load_series(study):
             series_rows.append(_measure_series(series, levels, threads))
             _tell(began, series.name)
         study_rows.append(_measure_study(study, levels, threads))
         _tell(began, f"{study.name} as a whole")
+        keep(section)
     _print_series(series_rows, levels)
     _print_studies(study_rows, levels)
-    bars = _judge(series_rows, study_rows, levels)
-    return {"levels": list(levels), "slow_bytes": _SLOW_BYTES, "series": series_rows, "studies": study_rows} | bars
+    return section | _judge(series_rows, study_rows, levels)
 
 
 def series_bytes(series: Series, level: str, pool: ThreadPoolExecutor) -> int:

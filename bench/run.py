@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 from corpus import StudySet, find_data, load_corpus
@@ -34,7 +35,8 @@ def main() -> int:
     print(f"{machine['cpu']}, {machine['processors']} processors, load {machine['load_before']}, {machine['commit']}")
     levels = options.level or list(LEVELS)
     if options.command == "ratio":
-        path = save_section(options.out, "ratio", machine, measure_ratio(sets, levels, options.threads))
+        keep = partial(save_section, options.out, "ratio", machine)
+        path = keep(measure_ratio(sets, levels, options.threads, keep))
     else:
         section, points = measure_speed([one for one in sets if one.speed], levels, options.threads, options.runs)
         path = save_section(options.out, "speed", machine, section)
