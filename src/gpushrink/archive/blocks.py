@@ -20,7 +20,7 @@ from gpushrink.archive.layout import (
     unwrap_packed,
     wrap_packed,
 )
-from gpushrink.codec.varint import Cursor, pack_column, pack_varint
+from gpushrink.codec.varint import VARINT_BYTES, Cursor, pack_column, pack_varint
 from gpushrink.errors import CorruptError, NewerVersionError
 from gpushrink.model import BlockCodec, Entry, EntryKind, Role, Target
 
@@ -148,7 +148,8 @@ def parse_data(payload: memoryview) -> DataBlock:
     what = "a DATA block"
     outer = Cursor(payload, what)
     decoded, count = outer.varint(MAX_DECODED), outer.varint(MAX_TARGETS)
-    cursor = unwrap_packed(Cursor(outer.take(outer.varint()), what), what)
+    packed = Cursor(outer.take(outer.varint()), what)
+    cursor = unwrap_packed(packed, what, limit=4 * VARINT_BYTES * count)
     try:
         sources, lengths, ids, places = (array("q", cursor.column(count)) for _ in range(4))
     except OverflowError:

@@ -67,7 +67,7 @@ MAX_PAYLOAD = 1 << 28
 MAX_OTHER_PAYLOAD = 1 << 26
 MAX_DECODED = 1 << 27
 MAX_PACKED = 1 << 26
-MAX_TARGETS = 1 << 20
+MAX_TARGETS = 1 << 19
 MAX_RUNS = 1 << 23
 
 
@@ -194,7 +194,7 @@ def wrap_packed(data: bytes) -> bytes:
     return bytes([kind]) + coded
 
 
-def unwrap_packed(cursor: Cursor, what: str) -> Cursor:
+def unwrap_packed(cursor: Cursor, what: str, *, limit: int = MAX_PACKED) -> Cursor:
     """Read a ``packed`` field to the end of `cursor`'s bytes and return a cursor over its content.
 
     Raises
@@ -206,9 +206,9 @@ def unwrap_packed(cursor: Cursor, what: str) -> Cursor:
     """
     kind = cursor.byte()
     if kind == bytestream.LZMA:
-        size = cursor.varint(MAX_PACKED)
+        size = cursor.varint(limit)
     elif kind in (bytestream.STORED, bytestream.ZSTD):
         size = -1
     else:
         raise NewerVersionError(f"{what}: packed kind {kind} is reserved; update gpushrink")
-    return Cursor(bytestream.expand(kind, cursor.rest(), size=size, limit=MAX_PACKED), what)
+    return Cursor(bytestream.expand(kind, cursor.rest(), size=size, limit=limit), what)

@@ -112,12 +112,14 @@ class _Source:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._ahead = b""
+        self._at = 0  # where in `_ahead` the position lies
         self.position = 0
 
     def read(self, count: int) -> bytes:
         """Return `count` bytes, fewer only at the end of the stream."""
-        parts, got = [self._ahead[:count]], min(count, len(self._ahead))
-        self._ahead = self._ahead[count:]
+        parts = [self._ahead[self._at : self._at + count]]
+        got = len(parts[0])
+        self._at += got
         while got < count:
             # In steps, so that a length which lies cannot make us allocate it.
             part = read_some(self._stream, min(_READ_STEP, count - got))
@@ -129,8 +131,31 @@ class _Source:
         return b"".join(parts) if len(parts) > 1 else parts[0]
 
     def unread(self, data: bytes) -> None:
-        self._ahead = data + self._ahead
+        """Take back bytes that were just read."""
+        if self._ahead[max(0, self._at - len(data)) : self._at] == data:
+            self._at -= len(data)
+        else:
+            self._ahead, self._at = data + self._ahead[self._at :], 0
         self.position -= len(data)
+
+    def find(self, mark: bytes, size: int) -> bytes:
+        """Move on, by one byte at least, to the next place where `mark` stands; return `size` bytes from there.
+
+        Each byte is looked at once, however often this is called. Returns nothing at the end of the stream.
+        """
+        start = self._at + 1
+        while True:
+            found = self._ahead.find(mark, start)
+            if 0 <= found <= len(self._ahead) - size:
+                self.position += found - self._at
+                self._at = found
+                return self._ahead[found : found + size]
+            keep = found if found >= 0 else max(start, len(self._ahead) - len(mark) + 1)
+            more = read_some(self._stream, 1 << 16)
+            if not more:
+                return b""
+            self.position += keep - self._at
+            self._ahead, self._at, start = self._ahead[keep:] + more, 0, 0
 
 
 def read_blocks(stream: BinaryIO, *, progress: Callable[[int], None] | None = None) -> Iterator[Block | Damage]:
@@ -207,27 +232,15 @@ def _end(source: _Source, index_offset: int) -> Iterator[Damage]:
 
 def _find_block(source: _Source) -> bool:
     """Move on to the next place where a block header holds; False at the end of the stream."""
-    data = source.read(1 << 16)
-    start = 1  # the place itself was no header
-    while True:
-        found = data.find(layout.BLOCK_MAGIC, start)
-        if found >= 0:
-            more = source.read(max(0, layout.BLOCK_HEAD.size - (len(data) - found)))
-            data += more
-            try:
-                layout.parse_block_head(data[found : found + layout.BLOCK_HEAD.size])
-            except NewerVersionError:
-                pass  # whole, and the caller will refuse it by name
-            except Exception:
-                start = found + 1
-                continue
-            source.unread(data[found:])
-            return True
-        more = source.read(1 << 16)
-        if not more:
-            return False
-        keep = len(layout.BLOCK_MAGIC) - 1
-        data, start = data[-keep:] + more, 0
+    while head := source.find(layout.BLOCK_MAGIC, layout.BLOCK_HEAD.size):
+        try:
+            layout.parse_block_head(head)
+        except NewerVersionError:
+            return True  # whole, and the caller will refuse it by name
+        except CorruptError:
+            continue
+        return True
+    return False
 
 
 def read_block(stream: BinaryIO, record: BlockRecord) -> Block:

@@ -351,6 +351,7 @@ class Restorer:
 
     def fail(self, file_id: int, error: GpushrinkError) -> None:
         """Give a file up."""
+        error.__traceback__ = error.__context__ = None  # they would keep whole blocks alive
         self.failures[file_id] = error
         assembly = self._open.pop(file_id, None)
         if assembly is not None:

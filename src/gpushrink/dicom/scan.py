@@ -19,7 +19,7 @@ __all__ = ["Scan", "scan_files"]
 
 # Copies that share one block; after so many, one is stored again. They keep the targets of a block below their
 # limit: each copy of a frame times each copy of its file is a target.
-_MOST_COPIES = 4095
+_MOST_COPIES = 1023
 _MOST_FRAME_COPIES = 255
 
 

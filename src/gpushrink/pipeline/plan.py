@@ -23,8 +23,8 @@ HEADER_BYTES = 8 << 20
 BLOCK_BYTES = 8 << 20
 # A volume smaller than this costs less among other bytes than with a block and a model of its own.
 TINY_VOLUME = 2 << 10
-# Each piece has as many targets as its file has copies, up to 4096; the format's limit is 2^20.
-BLOCK_TARGETS = 1 << 18
+# Each piece has as many targets as its file has copies, up to 1024; the format's limit is 2^19.
+BLOCK_TARGETS = 1 << 17
 _HASH_FILES = 64
 # Slabs up to the first size may be coded together with others, up to the second in all.
 SMALL_SLAB = 256 << 10

@@ -62,6 +62,7 @@ class RestoreReport:
 
     def note(self, error: ArchiveError) -> None:
         """Take in damage; of very much, the first thousand and one of each kind are enough to say."""
+        error.__traceback__ = error.__context__ = None  # they would keep whole blocks alive
         if len(self.damage) < _MOST_DAMAGE or not any(type(error) is type(known) for known in self.damage):
             self.damage.append(error)
 
@@ -186,14 +187,14 @@ class _Story:
                 self._see(block)
             return
         self._prepare()
-        future, size = None, len(block.payload)
+        size = len(block.payload)
         if head.type == BlockType.DATA:
             size += blocks.peek_decoded(block.payload)
-            future = pool.submit(_decode, block, self._slab_codec)
+        while self._window and (len(self._window) >= self._most or self._flight + size > _FLIGHT_BYTES):
+            self._settle()
+        future = pool.submit(_decode, block, self._slab_codec) if head.type == BlockType.DATA else None
         self._window.append((block, future, size))
         self._flight += size
-        while self._window and (len(self._window) > self._most or self._flight > _FLIGHT_BYTES):
-            self._settle()
 
     def end(self) -> None:
         self._prepare()
@@ -293,8 +294,13 @@ def restore_some(
 
 
 def _decode(block: Block, slab_codec: SlabCodec) -> Decoded:
-    data = blocks.parse_data(block.payload)
-    return data, memoryview(decode_block(BlockCodec(block.head.codec), data.coded, data.decoded, slab_codec=slab_codec))
+    try:
+        data = blocks.parse_data(block.payload)
+        codec = BlockCodec(block.head.codec)
+        return data, memoryview(decode_block(codec, data.coded, data.decoded, slab_codec=slab_codec))
+    except CorruptError as error:
+        why = str(error)
+    raise CorruptError(why)  # a new one: the traceback of the old would keep all that was allocated alive
 
 
 def _use(block: Block, future: Future[Decoded] | None, restorer: Restorer, entries: int) -> tuple[Iterable[int], int]:
