@@ -30,7 +30,9 @@ class DeviceSlabCodec:
         """Name the device."""
         return self._device.name
 
-    def encode(self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]]) -> bytes:
+    def encode(
+        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
+    ) -> bytes:
         """Encode; see `gpushrink.codec.table.SlabCodec`."""
         with self._lock:
             return self._codec.encode_slab(stack, level=level, references=references)

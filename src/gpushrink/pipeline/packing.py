@@ -141,7 +141,7 @@ def pack_to_sink(
     with progress(report.source_bytes, 0) as bar, ThreadPoolExecutor(threads) as pool:
         writer.begin([item.entry for item in walk.found])
         done = 0
-        for coded in _in_order(pool, plan_jobs(walk.found, scan), walk.found, level, slab_codec, ahead=2 * threads):
+        for coded in _in_order(pool, plan_jobs(walk.found, scan), walk.found, level, slab_codec, threads):
             if coded.hashes:
                 writer.hashes(coded.hashes)
                 continue
@@ -181,20 +181,19 @@ def _in_order(
     found: Sequence[Found],
     level: str,
     slab_codec: SlabCodec,
-    *,
-    ahead: int,
+    threads: int,
 ) -> Iterator[_Coded]:
-    """Run jobs in parallel and yield their results in order, at most `ahead` of them and `_FLIGHT_BYTES` waiting."""
+    """Run jobs in parallel and yield their results in order, a few of them and at most `_FLIGHT_BYTES` waiting."""
     window: deque[tuple[Future[list[_Coded]], int]] = deque()
     flight = 0
     try:
         for job in jobs:
             size = 0 if isinstance(job, HashJob) else job.size
-            while window and (len(window) >= ahead or flight + size > _FLIGHT_BYTES):
+            while window and (len(window) >= 2 * threads or flight + size > _FLIGHT_BYTES):
                 future, done = window.popleft()
                 flight -= done
                 yield from future.result()
-            window.append((pool.submit(_run, job, found, level, slab_codec), size))
+            window.append((pool.submit(_run, job, found, level, slab_codec, threads), size))
             flight += size
         while window:
             yield from window.popleft()[0].result()
@@ -203,17 +202,17 @@ def _in_order(
             future.cancel()
 
 
-def _run(job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec) -> list[_Coded]:
+def _run(job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec, threads: int) -> list[_Coded]:
     if isinstance(job, HashJob):
         return [_Coded(hashes=tuple((ids, hash_file(found[ids[0]])) for ids in job.groups))]
     if isinstance(job, BatchJob):
-        return _run_batch(job, found, level, slab_codec)
+        return _run_batch(job, found, level, slab_codec, threads)
     if isinstance(job, SlabJob):
         volume, role = job.volume, Role.PIXELS
         frames = [read_ranges(found[f.file_id], [(f.offset, volume.frame_bytes)])[0] for f in job.frames]
         data = b"".join(frames)
         shape = SlabShape(len(frames), volume.rows, volume.columns)
-        codec, coded = encode_slab(data, shape, volume.sample, level=level, slab_codec=slab_codec)
+        codec, coded = encode_slab(data, shape, volume.sample, level=level, slab_codec=slab_codec, threads=threads)
     else:
         role = job.role
         data = _gather(job, found)
@@ -222,12 +221,12 @@ def _run(job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec) ->
     return [_Coded(blocks.pack_data(len(data), job.targets, coded), codec, role, len(data), ids)]
 
 
-def _run_batch(job: BatchJob, found: Sequence[Found], level: str, slab_codec: SlabCodec) -> list[_Coded]:
+def _run_batch(job: BatchJob, found: Sequence[Found], level: str, slab_codec: SlabCodec, threads: int) -> list[_Coded]:
     """Code jobs apart and all together, and keep what is smaller."""
-    apart = [coded for one in job.jobs for coded in _run(one, found, level, slab_codec)]
+    apart = [coded for one in job.jobs for coded in _run(one, found, level, slab_codec, threads)]
     if level == "fast":
         return apart
-    solid = _run(job.solid, found, level, slab_codec)
+    solid = _run(job.solid, found, level, slab_codec, threads)
     return min(apart, solid, key=lambda some: sum(len(one.payload) + _BLOCK_COST for one in some))
 
 
