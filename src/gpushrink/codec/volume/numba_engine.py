@@ -19,7 +19,7 @@ from gpushrink.codec.volume.numba_predict import classify, keep_flat, mark_flat,
 from gpushrink.codec.volume.numba_tokens import join, split
 from gpushrink.codec.volume.parameters import Bound
 
-__all__ = ["bucket_plane", "decode_plane", "join", "join_runs", "predict_plane", "split"]
+__all__ = ["bucket_plane", "decode_plane", "join", "predict_plane", "split"]
 
 _compiled = numba.njit(cache=True, nogil=True, boundscheck=False)
 _inlined = numba.njit(cache=True, nogil=True, boundscheck=False, inline="never")
@@ -95,18 +95,6 @@ def _bucket_plane(samples, residuals, at, rows, columns, pitch, last, fixed, ref
         cursors[k] = place
         place += counts[k]
     gather_lines(packed, rows, columns, cursors, values)
-
-
-@_compiled
-def _join_runs(by_plane, counts, values):
-    begins = np.zeros(len(counts), np.int64)
-    place = 0
-    for context in range(counts.shape[1]):
-        for z in range(len(counts)):
-            count = counts[z, context]
-            values[place : place + count] = by_plane[z, begins[z] : begins[z] + count]
-            begins[z] += count
-            place += count
 
 
 @_inlined
@@ -196,13 +184,6 @@ def bucket_plane(
         samples, residuals, at, layout.rows, layout.columns, layout.row_step, (len(bound.stages) - 1) * stage_size,
         bound.fixed, bound.has_references, bound.energy, bound.steps, bound.weights, levels, coarse, counts, values,
     )
-
-
-def join_runs(by_plane: NDArray[np.uint16], counts: NDArray[np.int64]) -> NDArray[np.uint16]:
-    """Do what `reference.join_runs` does."""
-    values = np.empty(by_plane.size, np.uint16)
-    _join_runs(by_plane, counts, values)
-    return values
 
 
 def decode_plane(

@@ -55,41 +55,61 @@ def _narrow(values, coded):
 
 
 @_compiled
-def _split(values, coded):
-    """Write the tokens; return how many raw bits they ask for."""
-    bits = 0
-    for begin in range(0, len(values), _BLOCK):
-        block, out = values[begin : begin + _BLOCK], coded[begin : begin + _BLOCK]
-        if _narrow(block, out) > np.uint16(63):
-            bits += _split_large(block, out)
+def _split(by_plane, counts, coded):
+    """Write the tokens, context after context, plane after plane; return how many raw bits they ask for."""
+    begins = np.zeros(len(counts), np.int64)
+    bits = np.int64(0)
+    place = 0
+    for context in range(counts.shape[1]):
+        for z in range(len(counts)):
+            count = counts[z, context]
+            values, out = by_plane[z, begins[z] : begins[z] + count], coded[place : place + count]
+            for begin in range(0, count, _BLOCK):
+                block = values[begin : begin + _BLOCK]
+                if _narrow(block, out[begin : begin + _BLOCK]) > np.uint16(63):
+                    bits += _split_large(block, out[begin : begin + _BLOCK])
+            begins[z] += count
+            place += count
     return bits
 
 
 @_compiled
-def _pack(values, coded, raw):
-    """Pack the raw bits into whole 32-bit words."""
-    held = np.uint64(0)
-    count = np.uint64(0)
-    place = np.uint64(0)
-    for begin in range(0, len(values), _BLOCK):
-        block, tokens = values[begin : begin + _BLOCK], coded[begin : begin + _BLOCK]
-        most = np.uint8(0)
-        for i in range(len(tokens)):
-            most |= tokens[i]
-        if most < 64:
-            continue
-        for i in range(len(tokens)):
-            token = np.uint64(tokens[i])
-            below = ((token - np.uint64(64)) >> np.uint64(3)) + np.uint64(3) if token >= np.uint64(64) else np.uint64(0)
-            held |= (np.uint64(block[i]) & ((np.uint64(1) << below) - np.uint64(1))) << count
-            count += below
-            if count >= np.uint64(32):
-                raw[place] = np.uint32(held)
-                held >>= np.uint64(32)
-                count -= np.uint64(32)
-                place += np.uint64(1)
-    if count:
-        raw[place] = np.uint32(held)
+def _pack_block(values, coded, raw, state):
+    """Pack a block's raw bits into whole 32-bit words; `state` holds the bits left, their number and the next word."""
+    held, count, place = state[0], state[1], state[2]
+    for i in range(len(coded)):
+        token = np.uint64(coded[i])
+        below = ((token - np.uint64(64)) >> np.uint64(3)) + np.uint64(3) if token >= np.uint64(64) else np.uint64(0)
+        held |= (np.uint64(values[i]) & ((np.uint64(1) << below) - np.uint64(1))) << count
+        count += below
+        if count >= np.uint64(32):
+            raw[place] = np.uint32(held)
+            held >>= np.uint64(32)
+            count -= np.uint64(32)
+            place += np.uint64(1)
+    state[0], state[1], state[2] = held, count, place
+
+
+@_compiled
+def _pack(by_plane, counts, coded, raw):
+    begins = np.zeros(len(counts), np.int64)
+    state = np.zeros(3, np.uint64)
+    place = 0
+    for context in range(counts.shape[1]):
+        for z in range(len(counts)):
+            count = counts[z, context]
+            values, out = by_plane[z, begins[z] : begins[z] + count], coded[place : place + count]
+            for begin in range(0, count, _BLOCK):
+                tokens = out[begin : begin + _BLOCK]
+                most = np.uint8(0)
+                for i in range(len(tokens)):
+                    most |= tokens[i]
+                if most >= 64:
+                    _pack_block(values[begin : begin + _BLOCK], tokens, raw, state)
+            begins[z] += count
+            place += count
+    if state[1]:
+        raw[state[2]] = np.uint32(state[0])
 
 
 @_compiled
@@ -125,12 +145,12 @@ def _unpack(coded, raw, values):
             count -= below
 
 
-def split(values: NDArray[np.uint16]) -> tuple[NDArray[np.uint8], bytes]:
+def split(by_plane: NDArray[np.uint16], counts: NDArray[np.int64]) -> tuple[NDArray[np.uint8], bytes]:
     """Do what `reference.split` does."""
-    coded = np.empty(len(values), np.uint8)
-    bits = _split(values, coded)
+    coded = np.empty(by_plane.size, np.uint8)
+    bits = _split(by_plane, counts, coded)
     raw = np.zeros((bits + 31) // 32, np.uint32)
-    _pack(values, coded, raw)
+    _pack(by_plane, counts, coded, raw)
     return coded, raw.astype("<u4", copy=False).tobytes()[: (bits + 7) // 8]
 
 

@@ -15,7 +15,7 @@ from gpushrink.codec.volume.geometry import LEFT, RIGHT, TOP, Layout, wavefront_
 from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, FLOOR_LEVELS, Bound
 from gpushrink.errors import CorruptError
 
-__all__ = ["bucket_plane", "decode_plane", "join", "join_runs", "predict_plane", "set_contexts", "split"]
+__all__ = ["bucket_plane", "decode_plane", "join", "predict_plane", "set_contexts", "split"]
 
 Samples = NDArray[np.uint16]
 Residuals = NDArray[np.int16]
@@ -134,14 +134,6 @@ def bucket_plane(
     counts += np.bincount(contexts, minlength=len(counts))
 
 
-def join_runs(by_plane: NDArray[np.uint16], counts: NDArray[np.int64]) -> NDArray[np.uint16]:
-    """Put each context's values together, plane after plane; both arrays have the planes as their first axis."""
-    ends = np.cumsum(counts, axis=1)
-    planes, contexts = range(len(counts)), range(counts.shape[1])
-    runs = [by_plane[z, ends[z, one] - counts[z, one] : ends[z, one]] for one in contexts for z in planes]
-    return np.concatenate(runs)
-
-
 def decode_plane(
     samples: Samples, residuals: Residuals, at: int, layout: Layout, stage_size: int, bound: Bound, levels: Ints,
     coarse: int, span: int, values: NDArray[np.uint16], cursors: NDArray[np.int64], ends: NDArray[np.int64],
@@ -210,9 +202,20 @@ def _extend(array: NDArray[np.generic], here: int, top: int, count: int, line: i
                     array[place + depth * row + step * column] = array[place]
 
 
-def split(values: NDArray[np.uint16]) -> tuple[NDArray[np.uint8], bytes]:
-    """Split folded residuals into tokens and packed raw bits."""
-    return tokens.split(values)
+def split(by_plane: NDArray[np.uint16], counts: NDArray[np.int64]) -> tuple[NDArray[np.uint8], bytes]:
+    """Put each context's folded residuals together, plane after plane, and split them into tokens and packed raw bits.
+
+    Parameters
+    ----------
+    by_plane
+        Shape (planes, samples), each plane's values by context, as `bucket_plane` wrote them.
+    counts
+        Shape (planes, contexts).
+    """
+    ends = np.cumsum(counts, axis=1)
+    planes, contexts = range(len(counts)), range(counts.shape[1])
+    runs = [by_plane[z, ends[z, one] - counts[z, one] : ends[z, one]] for one in contexts for z in planes]
+    return tokens.split(np.concatenate(runs))
 
 
 def join(coded: NDArray[np.uint8], raw: bytes) -> NDArray[np.uint16]:

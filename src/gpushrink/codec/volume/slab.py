@@ -147,8 +147,7 @@ def _write(
 
     run_over(bucket, range(depth), threads=threads)
     lengths = counts.sum(axis=0)
-    values = kernels.join_runs(by_plane, counts)
-    main_tokens, main_raw = kernels.split(values)
+    main_tokens, main_raw = kernels.split(by_plane, counts)
     main_coded = encode_segments(main_tokens, lengths, engine=engine, threads=threads)
     return join_payload(model, counts, main_coded, main_raw, engine=engine)
 
