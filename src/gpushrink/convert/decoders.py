@@ -96,7 +96,6 @@ def provers_for(uid: str, writer: str) -> tuple[tuple[Decoder, ...], bool]:
 _JPEG = (
     Decoder("imagecodecs jpegsof3", "jpg_0XC3", "imagecodecs", through_imagecodecs("jpegsof3")),
     Decoder("imagecodecs ljpeg", "liblj92", "imagecodecs", through_imagecodecs("ljpeg")),
-    Decoder("pydicom gdcm", "GDCM", "gdcm", through_pydicom("gdcm")),
     Decoder("pydicom pylibjpeg-libjpeg", "libjpeg (Richter)", "pylibjpeg libjpeg", through_pydicom("pylibjpeg")),
     Decoder("imagecodecs jpeg8", "libjpeg-turbo", "imagecodecs", through_imagecodecs("jpeg8")),
 )

@@ -19,6 +19,7 @@ from gpushrink.convert.encapsulate import check_offsets, encapsulate_frames
 from gpushrink.convert.encoders import Encoder, encoder_for, written_photometric
 from gpushrink.convert.endian import to_little_endian
 from gpushrink.convert.frames import Frame, PixelLayout, native_bytes, native_frames, read_layout, stray_bits
+from gpushrink.convert.implicit import check_implied_vrs
 from gpushrink.convert.prove import compare_by_one_of, compare_data_sets
 from gpushrink.convert.report import KeepSourceError
 from gpushrink.convert.structure import check_whole
@@ -252,11 +253,13 @@ def serialize(out: Any, target: Target) -> bytes:
     Raises
     ------
     KeepSourceError
-        A value cannot be written.
+        A value cannot be written, or would not be told from another.
     """
     out.file_meta.TransferSyntaxUID = pydicom.uid.UID(target.uid)
     out.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     out.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION
+    if target.key == "implicit":
+        check_implied_vrs(out)
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, target.key == "implicit"
     try:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import breaking
 import numpy as np
 import pydicom
 import pytest
@@ -237,6 +238,26 @@ def test_implicit_and_big_endian_sources_keep_their_samples(tmp_path: Path, uid:
         assert np.array_equal(pydicom.dcmread(tmp_path / key / "a.dcm").pixel_array, pixels)
 
 
+def test_number_whose_sign_only_its_vr_tells_stays_explicit(tmp_path: Path) -> None:
+    """A parametric map has no PixelRepresentation; one in the item or above it would do."""
+    for name in ("without", "in", "above"):
+        ds = base_image(IMAGES["u8"][0])
+        for keyword in ("PixelData", "PixelRepresentation", "Rows"):
+            delattr(ds, keyword)
+        item = pydicom.Dataset()
+        item.add_new("RealWorldValueLastValueMapped", "US", 40000)
+        ds.RealWorldValueMappingSequence = [item]
+        if name != "without":
+            (item if name == "in" else ds).PixelRepresentation = 0
+        save(ds, tmp_path / "in" / f"{name}.dcm")
+    actions = {o.path: (o.action, o.reason) for o in run(tmp_path, "implicit").files}
+    assert actions["without.dcm"][0] == "unproven"
+    assert "RealWorldValueLastValueMapped is signed" in actions["without.dcm"][1]
+    assert (tmp_path / "implicit" / "without.dcm").read_bytes() == (tmp_path / "in" / "without.dcm").read_bytes()
+    assert actions["in.dcm"][0] == actions["above.dcm"][0] == "transcoded"
+    assert {o.action for o in run(tmp_path, "deflated").files} == {"transcoded"}
+
+
 def test_smallest_says_what_it_tried_and_takes_the_least(tmp_path: Path) -> None:
     """A smooth series goes to a predictive coder, and the sizes of the sample are in the report."""
     ramp = (np.add.outer(np.arange(64), np.arange(64)) * 3).astype("<u2")
@@ -261,6 +282,20 @@ def test_two_processes_give_the_same_files_as_one(tmp_path: Path) -> None:
     assert report.threads == 2
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_file_that_ends_a_worker_is_copied_and_named_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A codec library that breaks off takes its process with it, not the run."""
+    monkeypatch.setattr(sys.modules["gpushrink.convert.transcode"], "_convert", breaking.convert)
+    for name in ("0", "1bad", "2", "3bad", "4"):
+        save(base_image(IMAGES["u12"][0], bits_stored=12), tmp_path / "in" / f"{name}.dcm")
+    report = transcode(tmp_path / "in", tmp_path / "out", to="rle", threads=2)
+    assert [o.action for o in report.files] == ["transcoded", "unproven", "transcoded", "unproven", "transcoded"]
+    assert "breaks off" in report.files[1].reason
+    assert (tmp_path / "out" / "1bad.dcm").read_bytes() == (tmp_path / "in" / "1bad.dcm").read_bytes()
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {p.name for p in (tmp_path / "in").iterdir()}
 
 
 def test_digital_signatures_give_a_warning(tmp_path: Path) -> None:
