@@ -54,15 +54,17 @@ class Context:
 
     ptr = 7
 
+    entered = 0
+
     def __init__(self, *_: Any, **__: Any) -> None:
-        self.depth = 0
+        pass
 
     def __enter__(self) -> Context:
-        self.depth += 1
+        Context.entered += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.depth -= 1
+        Context.entered -= 1
 
     def synchronize(self) -> None:
         return None
@@ -83,10 +85,18 @@ class Allocation:
             cls.current = kept
 
 
+class Held(np.ndarray[Any, Any]):
+    """Insist that whatever writes into it does so on the device's own stream."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        assert Context.entered, "an assignment outside the device's own stream"
+        super().__setitem__(key, value)
+
+
 def allocate(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
     """Ask the allocator in force, then give zeros."""
     assert Allocation.current is not None, "an allocation outside the device's own pool"
-    array = np.zeros(shape, dtype)
+    array = np.zeros(shape, dtype).view(Held)
     Allocation.current(array.nbytes)
     return array
 
@@ -116,7 +126,7 @@ def make_cupy() -> ModuleType:
     def asnumpy(array: np.ndarray[Any, Any], *, stream: Context, blocking: bool) -> np.ndarray[Any, Any]:
         assert blocking
         assert isinstance(stream, Context)
-        return array.copy()
+        return np.array(array)
 
     module.asarray, module.asnumpy, module.RawModule = asarray, asnumpy, RawModule
     module.cuda = SimpleNamespace(

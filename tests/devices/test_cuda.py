@@ -58,6 +58,20 @@ def test_cuda_device_does_what_the_reference_does() -> None:
 
 
 @pytest.mark.usefixtures("packages")
+def test_cuda_writes_on_its_own_stream_only() -> None:
+    """Slabs decoded side by side are joined on the stream that computes them; the stand-in refuses any other."""
+    device = cuda.CudaDevice()
+    samples = np.random.default_rng(6).integers(0, 700, (5, 9, 11)).astype(np.uint16)
+    payloads = [encode_slab(part, level="fast") for part in (samples[:2], samples[2:])]
+    codec = DeviceVolumeCodec(device)
+    found = codec.decode_slabs(payloads, depths=[2, 3], rows=9, columns=11, dtype=np.uint16)
+    assert (device.get(found) == samples).all()
+    room = device.empty((5, 9, 11), np.uint16)
+    device.assign(room[1:4, :, 2:], found[1:4, :, 2:])
+    assert (device.get(room)[1:4, :, 2:] == samples[1:4, :, 2:]).all()
+
+
+@pytest.mark.usefixtures("packages")
 @pytest.mark.parametrize("batch_bytes", [1, 5_000, 1 << 28])
 def test_cuda_zstd_in_batches_of_any_size_keeps_order(batch_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks at any offset come back in order, however many fit a batch."""

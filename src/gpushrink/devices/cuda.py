@@ -116,6 +116,11 @@ class CudaDevice:
             found: NDArray[Any] = self._cupy.asnumpy(array, stream=self._stream, blocking=True)
             return found
 
+    def assign(self, target: DeviceArray, source: DeviceArray) -> None:
+        """See `Device`."""
+        with self._current():  # on our stream: on CuPy's own it would not wait for what is still being computed
+            target[...] = source
+
     def launch(
         self,
         kernel: Kernel,

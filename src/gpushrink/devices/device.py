@@ -72,6 +72,10 @@ class Device(Protocol):
         """Copy a device array to new host memory, and wait for it."""
         ...
 
+    def assign(self, target: DeviceArray, source: DeviceArray) -> None:
+        """Copy a device array into another of its shape, or into a view of one, in order with the launches."""
+        ...
+
     def launch(
         self,
         kernel: Kernel,

@@ -75,6 +75,10 @@ class HostDevice:
         """Copy."""
         return np.array(array, order="C", copy=True)
 
+    def assign(self, target: DeviceArray, source: DeviceArray) -> None:
+        """Copy."""
+        target[...] = source
+
     def launch(
         self,
         kernel: Kernel,
