@@ -121,6 +121,12 @@ class CudaDevice:
         with self._current():  # on our stream: on CuPy's own it would not wait for what is still being computed
             target[...] = source
 
+    def shift(self, target: DeviceArray, left: int, right: int) -> None:
+        """See `Device`."""
+        with self._current():
+            target <<= left
+            target >>= right
+
     def launch(
         self,
         kernel: Kernel,

@@ -76,6 +76,10 @@ class Device(Protocol):
         """Copy a device array into another of its shape, or into a view of one, in order with the launches."""
         ...
 
+    def shift(self, target: DeviceArray, left: int, right: int) -> None:
+        """Shift every sample left, then right (arithmetically if it has a sign), in place."""
+        ...
+
     def launch(
         self,
         kernel: Kernel,

@@ -79,6 +79,11 @@ class HostDevice:
         """Copy."""
         target[...] = source
 
+    def shift(self, target: DeviceArray, left: int, right: int) -> None:
+        """Shift with numpy."""
+        target <<= left
+        target >>= right
+
     def launch(
         self,
         kernel: Kernel,
