@@ -54,11 +54,11 @@ def arrange_stacks(headers: Mapping[int, ImageHeader], digests: Mapping[int, byt
     Returns
     -------
     list of Stack
-        In order of the smallest file id of each.
+        In order of the smallest file id of each kind; echoes and times of one kind follow one another.
     """
     seen: set[tuple[str, bytes]] = set()
     groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    stacks: list[Stack] = []
+    stacks: list[tuple[int, int, Stack]] = []
     directions: list[Plane] = []
     for i, header in sorted(headers.items()):
         if i in digests:
@@ -67,16 +67,17 @@ def arrange_stacks(headers: Mapping[int, ImageHeader], digests: Mapping[int, byt
                 continue
             seen.add(mark)
         if header.pixels.frames > 1 or not header.series:
-            stacks.append(Stack((i,), (header,)))
+            stacks.append((i, 0, Stack((i,), (header,))))
             continue
         pixels = header.pixels
         kind = (pixels.rows, pixels.columns, pixels.components, pixels.dtype, pixels.photometric)
         direction = _number_direction(header.planes[0], directions)
         groups[(header.series, header.image_type, kind, direction)].append(i)
     for ids in groups.values():
-        parts = _split([(i, headers[i]) for i in ids])
-        stacks += [Stack(tuple(i for i, _ in part), tuple(header for _, header in part)) for part in parts]
-    return sorted(stacks, key=lambda stack: min(stack.files))
+        for rank, part in enumerate(_split([(i, headers[i]) for i in ids])):
+            stack = Stack(tuple(i for i, _ in part), tuple(header for _, header in part))
+            stacks.append((ids[0], rank, stack))
+    return [stack for _, _, stack in sorted(stacks, key=lambda one: one[:2])]
 
 
 _Member = tuple[int, ImageHeader]

@@ -83,7 +83,9 @@ class Archive:
         self._spaces.clear()
 
     def series(self) -> tuple[VolumeInfo, ...]:
-        """List the volumes, in order of their files' names. The first call decodes and reads all headers.
+        """List the volumes, in order of their files' names; times and echoes of a series follow one another.
+
+        The first call decodes and reads all headers.
 
         Raises
         ------

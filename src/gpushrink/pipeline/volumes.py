@@ -107,7 +107,7 @@ class VolumeInfo:
 
 
 def list_volumes(file: BlockFile, *, threads: int) -> list[VolumeInfo]:
-    """List the volumes of an archive in order of their first files' names.
+    """List the volumes of an archive in order of their files' names; times and echoes follow one another.
 
     Raises
     ------
