@@ -28,6 +28,8 @@ _TAGS = [
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _GE_PRIVATE = "1.2.840.113619.5.2"  # implicit little endian with big-endian pixel data
 _UNDEFINED = 0xFFFFFFFF
+_MOST_FRAMES = 1 << 20
+_MOST_COMPONENTS = 64
 _FLOATS = {0x0008: "float32", 0x0009: "float64"}  # by element of group 7FE0
 _SUBSAMPLED = ("YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420")
 # Explicit VRs whose length takes four bytes. Source: PS3.5 7.1.2.
@@ -120,16 +122,20 @@ def parse_header(head: bytes) -> ImageHeader | None:
 def _pixels(dataset: Any, head: bytes, at: int) -> PixelLayout | None:
     syntax = str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ""))
     rows, columns = _integer(dataset.get("Rows")), _integer(dataset.get("Columns"))
-    if rows < 1 or columns < 1:
+    bits = _integer(dataset.get("BitsAllocated"))
+    components = _integer(dataset.get("SamplesPerPixel"), 1)
+    frames = max(1, _integer(dataset.get("NumberOfFrames"), 1))
+    # What no image has, and what would make a reader of hostile headers hold more than it should.
+    if not (rows >= 1 and columns >= 1 and 1 <= components <= _MOST_COMPONENTS and 0 <= bits <= 64):
+        return None
+    if frames > _MOST_FRAMES:
         return None
     deflated = syntax == _DEFLATED
     implicit, little = dataset.original_encoding
     element, length, offset = (0x0010, None, 0) if deflated else _element(head[at : at + 12], at, implicit, little)
     if element not in (0x0008, 0x0009, 0x0010):
         return None
-    bits = _integer(dataset.get("BitsAllocated"))
     photometric = str(dataset.get("PhotometricInterpretation", "") or "").strip()
-    components = _integer(dataset.get("SamplesPerPixel"), 1)
     signed = _integer(dataset.get("PixelRepresentation")) == 1
     dtype = _FLOATS.get(element) or f"{'' if signed else 'u'}int{max(8, 1 << (max(1, bits) - 1).bit_length())}"
     whole = element != 0x0010 or bits in (8, 16, 32, 64)
@@ -139,7 +145,7 @@ def _pixels(dataset: Any, head: bytes, at: int) -> PixelLayout | None:
     if element != 0x0010 or not (1 <= stored <= bits and stored - 1 <= high < bits):
         stored, high = bits, bits - 1
     return PixelLayout(
-        frames=max(1, _integer(dataset.get("NumberOfFrames"), 1)),
+        frames=frames,
         rows=rows,
         columns=columns,
         components=components,

@@ -79,19 +79,26 @@ class VolumeReader:
 
     def read_part(self, part: Part, space: ArraySpace, *, verify: bool) -> Array:
         """Return a part of a volume as an array in a space; see `gpushrink.Archive.volume`."""
-        target = space.empty(part.shape, part.info.dtype)
-        if not part.frames:
-            return target
-        if part.info.encoding == "native":
+        native = part.info.encoding == "native"
+        sources = self._locate(part) if native else {}  # before memory is asked for, which a header may lie about
+        try:
+            target = space.empty(part.shape, part.info.dtype)
+        except ValueError:
+            raise InputError(f"a header claims a volume of {part.shape}, which no memory holds") from None
+        if part.frames and native:
             ids = sorted({one.file_id for one in part.frames})
-            self._fill_native(part, target, space, FileProof(self._file, ids) if verify else None)
-        else:
+            gathers = [
+                Gather(frames, form, target, space, rows=part.rows, columns=part.columns)
+                for form, frames in sources.items()
+            ]
+            self._fill_native(part, gathers, space, FileProof(self._file, ids) if verify else None)
+        elif part.frames:
             self._fill_decoded(part, target, space)
         space.finish()
         return target
 
-    def _fill_native(self, part: Part, target: Array, space: ArraySpace, proof: FileProof | None) -> None:
-        """Fill an array from frames that lie in their files as they are."""
+    def _locate(self, part: Part) -> dict[FrameFormat, list[FrameSource]]:
+        """Find out where the wanted frames lie in their files, by the format they have there."""
         entries = self._file.catalogue.entries
         by_form: dict[FrameFormat, list[FrameSource]] = defaultdict(list)
         for one in part.frames:
@@ -102,10 +109,10 @@ class VolumeReader:
                 name, there = os.fsdecode(entries[one.file_id].path), max(0, room) // form.size
                 raise InputError(f"the pixel data of {name!r} is cut off: {there} of its frames are there")
             by_form[form].append(FrameSource(one.file_id, offset, one.position))
-        gathers = [
-            Gather(frames, form, target, space, rows=part.rows, columns=part.columns)
-            for form, frames in by_form.items()
-        ]
+        return by_form
+
+    def _fill_native(self, part: Part, gathers: Sequence[Gather], space: ArraySpace, proof: FileProof | None) -> None:
+        """Fill an array from frames that lie in their files as they are."""
         needed, slices = self._find_blocks(part, gathers, every=proof is not None)
 
         def tell(record: BlockRecord) -> str:
