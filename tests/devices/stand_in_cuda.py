@@ -54,17 +54,15 @@ class Context:
 
     ptr = 7
 
-    entered = 0
-
     def __init__(self, *_: Any, **__: Any) -> None:
-        pass
+        self.depth = 0
 
     def __enter__(self) -> Context:
-        Context.entered += 1
+        self.depth += 1
         return self
 
     def __exit__(self, *_: object) -> None:
-        Context.entered -= 1
+        self.depth -= 1
 
     def synchronize(self) -> None:
         return None
@@ -85,18 +83,22 @@ class Allocation:
             cls.current = kept
 
 
-class Held(np.ndarray[Any, Any]):
-    """Insist that whatever writes into it does so on the device's own stream."""
+class CardArray(np.ndarray[Any, Any]):
+    """Refuse writes where the device's own stream is not the current one: CuPy would take another."""
 
     def __setitem__(self, key: Any, value: Any) -> None:
-        assert Context.entered, "an assignment outside the device's own stream"
+        assert Allocation.current is not None, "a write outside the device's own stream"
         super().__setitem__(key, value)
 
+    def fill(self, value: Any) -> None:
+        assert Allocation.current is not None, "a write outside the device's own stream"
+        super().fill(value)
 
-def allocate(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+
+def allocate(shape: int | tuple[int, ...], dtype: Any) -> CardArray:
     """Ask the allocator in force, then give zeros."""
     assert Allocation.current is not None, "an allocation outside the device's own pool"
-    array = np.zeros(shape, dtype).view(Held)
+    array = np.zeros(shape, dtype).view(CardArray)
     Allocation.current(array.nbytes)
     return array
 
@@ -126,7 +128,7 @@ def make_cupy() -> ModuleType:
     def asnumpy(array: np.ndarray[Any, Any], *, stream: Context, blocking: bool) -> np.ndarray[Any, Any]:
         assert blocking
         assert isinstance(stream, Context)
-        return np.array(array)
+        return np.array(array, subok=False)
 
     module.asarray, module.asnumpy, module.RawModule = asarray, asnumpy, RawModule
     module.cuda = SimpleNamespace(

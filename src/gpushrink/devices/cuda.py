@@ -116,16 +116,15 @@ class CudaDevice:
             found: NDArray[Any] = self._cupy.asnumpy(array, stream=self._stream, blocking=True)
             return found
 
-    def assign(self, target: DeviceArray, source: DeviceArray) -> None:
-        """See `Device`."""
-        with self._current():  # on our stream: on CuPy's own it would not wait for what is still being computed
-            target[...] = source
-
-    def shift(self, target: DeviceArray, left: int, right: int) -> None:
+    def copy(self, source: DeviceArray, target: DeviceArray) -> None:
         """See `Device`."""
         with self._current():
-            target <<= left
-            target >>= right
+            target[...] = source
+
+    def fill(self, target: DeviceArray, value: int) -> None:
+        """See `Device`."""
+        with self._current():
+            target.fill(value)
 
     def launch(
         self,
@@ -242,6 +241,12 @@ class CudaDevice:
     def synchronize(self) -> None:
         """See `Device`."""
         self._stream.synchronize()
+
+    def shift(self, target: DeviceArray, left: int, right: int) -> None:
+        """See `Device`."""
+        with self._current():
+            target <<= left
+            target >>= right
 
     def memory(self) -> DeviceMemory:
         """See `Device`; what the pool holds unused counts as free."""

@@ -75,14 +75,13 @@ class HostDevice:
         """Copy."""
         return np.array(array, order="C", copy=True)
 
-    def assign(self, target: DeviceArray, source: DeviceArray) -> None:
+    def copy(self, source: DeviceArray, target: DeviceArray) -> None:
         """Copy."""
         target[...] = source
 
-    def shift(self, target: DeviceArray, left: int, right: int) -> None:
-        """Shift with numpy."""
-        target <<= left
-        target >>= right
+    def fill(self, target: DeviceArray, value: int) -> None:
+        """Fill."""
+        target[...] = value
 
     def launch(
         self,
@@ -139,6 +138,11 @@ class HostDevice:
 
     def synchronize(self) -> None:
         """Return: every launch has waited."""
+
+    def shift(self, target: DeviceArray, left: int, right: int) -> None:
+        """Shift."""
+        target <<= left
+        target >>= right
 
     def memory(self) -> DeviceMemory:
         """Tell the limit; nothing is counted."""

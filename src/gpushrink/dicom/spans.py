@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from gpushrink.model import SampleFormat
 
-__all__ = ["DicomFile", "PixelSpan", "describe", "may_be_dicom"]
+__all__ = ["DicomFile", "PixelSpan", "describe"]
 
 _TAGS = [
     "TransferSyntaxUID",
@@ -123,7 +123,7 @@ def describe(stream: BinaryIO, size: int) -> DicomFile | str:
         return "too small for DICOM"
     head = stream.read(132)
     stream.seek(0)
-    if not may_be_dicom(head):
+    if head[128:132] != b"DICM" and not _may_lack_preamble(head):
         return "not DICOM"
     try:
         with warnings.catch_warnings():
@@ -137,14 +137,10 @@ def describe(stream: BinaryIO, size: int) -> DicomFile | str:
         return f"not readable as DICOM ({type(error).__name__}: {error})"
 
 
-def may_be_dicom(head: bytes) -> bool:
-    """Tell from the first 132 bytes whether a file is worth parsing.
-
-    Without the preamble a data set may begin at byte 0: group 2 or 8, little or big endian, a plausible element.
-    """
-    if head[128:132] == b"DICM":
-        return True
-    return head[:2] in (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02") and head[2:4] != b"\xff\xff"
+def _may_lack_preamble(head: bytes) -> bool:
+    """Tell whether a data set may begin at byte 0: group 2 or 8, little or big endian, a plausible element."""
+    group = head[:2]
+    return group in (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02") and head[2:4] != b"\xff\xff"
 
 
 def _describe(dataset: Any, size: int) -> DicomFile | str:

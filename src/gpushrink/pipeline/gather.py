@@ -184,7 +184,7 @@ class Gather:
 
     def _put(self, position: int, count: int, frames: Array) -> None:
         """Copy frames to their place, and clear there what is no part of a sample."""
-        self._space.assign(self._target[position : position + count], frames)
+        self._space.copy(frames, self._target[position : position + count])
         if self._form.above or self._form.below:
             self._space.trim(self._typed[position : position + count], self._form.above, self._form.below)
 

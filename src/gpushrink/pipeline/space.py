@@ -51,7 +51,7 @@ class ArraySpace(Protocol):
     def get(self, array: Array) -> NDArray[Any]:
         """Bring an array to the host."""
 
-    def assign(self, target: Array, source: Array) -> None:
+    def copy(self, source: Array, target: Array) -> None:
         """Copy into an array or a view of one, in order with everything else."""
 
     def trim(self, target: Array, above: int, below: int) -> None:
@@ -88,7 +88,7 @@ class HostSpace:
         found: NDArray[Any] = array
         return found
 
-    def assign(self, target: Array, source: Array) -> None:
+    def copy(self, source: Array, target: Array) -> None:
         """See `ArraySpace`."""
         target[...] = source
 
@@ -138,9 +138,9 @@ class DeviceSpace:
         """See `ArraySpace`."""
         return self._device.get(array)
 
-    def assign(self, target: Array, source: Array) -> None:
+    def copy(self, source: Array, target: Array) -> None:
         """See `ArraySpace`."""
-        self._device.assign(target, source)
+        self._device.copy(source, target)
 
     def trim(self, target: Array, above: int, below: int) -> None:
         """See `ArraySpace`."""

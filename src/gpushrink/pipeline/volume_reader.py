@@ -160,7 +160,7 @@ class VolumeReader:
                     found = f"{frame.shape} {frame.dtype}"
                     raise InputError(f"the pixel data of {name!r} decodes to {found}, not to what its header says")
                 native = frame[part.rows, part.columns].astype(part.info.dtype, copy=False)
-                space.assign(target[one.position], space.put(native))
+                space.copy(space.put(native), target[one.position])
 
     def read_file(self, file_id: int) -> bytes:
         """Return a whole file, proven by its SHA-256."""
