@@ -220,7 +220,7 @@ def _join_values(device: Device, slabs: list[_Coded]) -> tuple[DeviceArray, NDAr
     offsets = np.cumsum(sizes) - sizes
     values = device.empty(int(sizes.sum()), np.uint16)
     for one, begin in zip(slabs, offsets.tolist(), strict=True):
-        values[begin : begin + len(one.values)] = one.values
+        device.copy(one.values, values[begin : begin + len(one.values)])
     moved = [
         np.concatenate([pair[way] + np.uint32(begin) for pair, begin in zip(bounds, offsets.tolist(), strict=True)])
         for way in (0, 1)
