@@ -1,6 +1,7 @@
-"""Fit a slab's model to a sample of it. Floating point is free here: only the integers it ends in are stored.
+"""Fit a slab's model to a sample of it.
 
-Both engines call these very functions, so that both store the same model.
+What is summed over many voxels is whole numbers, exactly: a device may sum them in any order. Where floating point
+begins, in what is solved from those sums, all engines call the functions of this module, and so store the same model.
 Source: docs/decisions/volume-codec.md.
 """
 
@@ -14,15 +15,33 @@ from numpy.typing import NDArray
 
 from gpushrink.codec.volume.geometry import Layout
 from gpushrink.codec.volume.levels import Level, Tap, TapSet
-from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, WEIGHT_BITS
-from gpushrink.codec.volume.products import multiply_long
+from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, WEIGHT_BITS, PlaneModel
+from gpushrink.codec.volume.products import multiply_exactly, multiply_long
 
-__all__ = ["Sample", "draw_sample", "fit_levels", "fit_stage", "fit_thresholds", "fit_weights"]
+__all__ = [
+    "Sample",
+    "choose_classes",
+    "choose_levels",
+    "draw_sample",
+    "fit_stage",
+    "fit_thresholds",
+    "fit_weights",
+    "floor_of",
+    "sample_count",
+    "solve_stage",
+    "solve_weights",
+    "weigh",
+    "weight_bits",
+    "weights_step",
+]
 
 _CHUNK = 16_384
 _MOST_COEFFICIENT = 1 << 15
 _MOST_WEIGHT = 1 << 12
 _MOST_WEIGHED = 20_000
+_MOST_WEIGHT_BITS = 18
+# A context's frequencies cost tens of bytes: small slabs do with fewer of them.
+_SAMPLES_PER_LEVEL = 40_000
 
 
 @dataclass
@@ -47,11 +66,16 @@ class Sample:
         return Sample(self.places[chosen], self.first[chosen], self.second[chosen], self.layout)
 
 
-def draw_sample(planes: list[tuple[int, int, int]], layout: Layout, level: Level, most: int | None = None) -> Sample:
+def sample_count(total: int, level: Level) -> int:
+    """Return how many of so many voxels a level fits to."""
+    return min(total, level.fit_most, max(level.fit_least, int(total * level.fit_share)))
+
+
+def draw_sample(planes: list[tuple[int, int, int]], layout: Layout, level: Level) -> Sample:
     """Draw voxels evenly, with a fixed jitter, from (plane, first reference, second reference) triples."""
     area = layout.rows * layout.columns
     total = area * len(planes)
-    count = min(total, most or level.fit_most, max(level.fit_least, int(total * level.fit_share)))
+    count = sample_count(total, level)
     index = np.arange(count, dtype=np.int64)
     begin = index * total // count
     room = np.maximum((index + 1) * total // count - begin, 1)
@@ -81,37 +105,72 @@ def _gather(
 
 def fit_stage(
     sample: Sample, samples: NDArray[np.uint16], residuals: NDArray[np.int16], stage_size: int, taps: TapSet,
-    stage: int, classes: NDArray[np.int64], class_count: int,
-    grain: int,
+    stage: int, classes: NDArray[np.int64], class_count: int, grain: int, span: int,
 ) -> NDArray[np.int32]:  # fmt: skip
     """Fit one stage's coefficients by least squares, one set a class, each drawn towards the common one.
 
-    Voxels in quiet surroundings weigh more: bits follow the error relative to its usual size.
+    Voxels in quiet surroundings weigh more: bits follow the error relative to its usual size. The sums are of whole
+    numbers and exact, so whoever takes them, in whatever order, gets the same ones.
     """
     plain, feedback = taps.plain[stage], taps.feedback[stage]
     width = len(plain) - 1 + len(feedback)
-    weights = np.ones(len(sample.places))
+    weights: NDArray[np.int64] | None = None
     if stage > 0:
-        noise = np.zeros(len(sample.places))
+        noise = np.zeros(len(sample.places), np.int32)
         for tap in taps.energy:
             noise += abs(residuals[(stage - 1) * stage_size + sample.offsets(tap)].astype(np.int32))
-        weights = 1 / (noise + 0.3 * float(np.median(noise)) + 0.5 * max(len(taps.energy), 1))
-        weights *= 10 / weights.mean()
+        weights = weigh(noise, floor_of(noise, len(taps.energy)), weight_bits(span, len(noise)))
     order = np.argsort(classes, kind="stable")
     bounds = np.searchsorted(classes[order], np.arange(class_count + 1))
-    squares = np.zeros((class_count, width, width))
-    products = np.zeros((class_count, width))
+    sums = np.zeros((class_count, width, width + 1), np.int64)
     for one in range(class_count):
         for begin in range(int(bounds[one]), int(bounds[one + 1]), _CHUNK):
             chosen = order[begin : min(begin + _CHUNK, int(bounds[one + 1]))]
             columns, target = _gather(sample.part(chosen), samples, residuals, stage_size, plain, feedback)
-            weighed = np.vstack([columns, target]) * np.square(weights[chosen])
-            found = multiply_long(columns, weighed)
-            squares[one] += found[:, :-1]
-            products[one] += found[:, -1]
+            weighed = np.vstack([columns, target])
+            if weights is not None:
+                weighed *= weights[chosen]
+            sums[one] += multiply_exactly(columns, weighed)
+    return solve_stage(sums, np.diff(bounds), grain)
+
+
+def floor_of(noise: NDArray[np.int32], tap_count: int) -> int:
+    """Return what noise counts from, in tenths: 0.3 of its median and half a step for each tap."""
+    middle = len(noise) // 2
+    return 3 * int(np.partition(noise, middle)[middle]) + 5 * max(tap_count, 1)
+
+
+def weight_bits(span: int, count: int) -> int:
+    """Return how large weights may be, in bits, for samples up to `span` and so many voxels.
+
+    Differences and residuals stay within the span. A weighed one then has less than 31 bits, 512 products sum to
+    less than 2^53 (see `multiply_exactly`), and all of them to less than 2^63.
+    """
+    bits = span.bit_length()
+    return min(_MOST_WEIGHT_BITS, 30 - bits, 44 - 2 * bits, 62 - 2 * bits - count.bit_length())
+
+
+def weigh(noise: NDArray[np.int32], floor: int, bits: int) -> NDArray[np.int64]:
+    """Return whole weights from 1 to 2^bits that fall with the square of the noise around a voxel."""
+    ratio = (floor << bits) // (10 * noise.astype(np.int64) + floor)
+    weights: NDArray[np.int64] = np.maximum(ratio * ratio >> bits, 1)
+    return weights
+
+
+def solve_stage(sums: NDArray[np.int64], sizes: NDArray[np.int64], grain: int) -> NDArray[np.int32]:
+    """Solve the normal equations of each class.
+
+    Parameters
+    ----------
+    sums
+        Shape (classes, taps, taps + 1): weighed products of the taps with each other and, last, with the target.
+    sizes
+        Voxels in each class.
+    """
+    class_count, width = sums.shape[:2]
     if width == 0:
         return np.zeros((class_count, 0), np.int32)
-    sizes = np.diff(bounds)
+    squares, products = sums[:, :, :-1].astype(np.float64), sums[:, :, -1].astype(np.float64)
     unit = np.eye(width)
     whole = squares.sum(axis=0)
     ridge = np.trace(whole) / width * 1e-5 + 1e-3
@@ -164,15 +223,24 @@ def fit_weights(
     Non-negative least squares by multiplicative updates (Lee and Seung 1999), first plainly, then
     relative to the expected magnitude.
     """
-    # A smaller sample than the coefficients': there are few weights, and they differ little.
-    sample = sample.part(slice(None, None, -(-len(sample.places) // _MOST_WEIGHED)))
+    sample = sample.part(slice(None, None, weights_step(len(sample.places))))
     columns = _energy_columns(sample, samples, residuals, base, taps)
-    target = abs(residuals[base + sample.places].astype(np.float64))
+    return solve_weights(columns, abs(residuals[base + sample.places].astype(np.int32)))
+
+
+def weights_step(count: int) -> int:
+    """Return one voxel in how many the weights are fitted to: they are few, and differ little."""
+    return -(-count // _MOST_WEIGHED)
+
+
+def solve_weights(columns: NDArray[np.int32], target: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Fit weights to magnitudes, shape (taps and steps, voxels), and those that they shall foretell."""
     weights = np.full(len(columns), 1 / max(len(columns), 1))
     wide = columns.astype(np.float64)
+    wanted = target.astype(np.float64)
     for _ in range(2):
         scale = 1 / ((weights[:, None] * wide).sum(axis=0) + 1.0)
-        both = multiply_long(wide, np.vstack([wide, target]) * np.square(scale))
+        both = multiply_long(wide, np.vstack([wide, wanted]) * np.square(scale))
         squares, products = both[:, :-1], both[:, -1]
         for _ in range(400):
             weights = np.minimum(weights * np.maximum(products, 1e-9) / (squares @ weights + 1e-9), 8.0)
@@ -180,6 +248,29 @@ def fit_weights(
     return stored, stored @ columns
 
 
-def fit_levels(energies: NDArray[np.int32], count: int) -> NDArray[np.int32]:
-    """Return the energies at which contexts part."""
-    return fit_thresholds(energies, count)
+def choose_classes(
+    steer: Level, directions: int, spatial: NDArray[np.int32], temporal: NDArray[np.int32], kind: bool
+) -> PlaneModel:
+    """Choose how many classes the sampled voxels can feed, and the thresholds of their activity between them."""
+    across = steer.temporal_classes if kind else 1
+    along = steer.spatial_classes
+    feed = max(1, steer.samples_per_class)
+    while along * across * directions * feed > len(spatial) and along * across > 1:
+        if across >= along and across > 1:
+            across -= 1
+        else:
+            along -= 1
+    return PlaneModel(fit_thresholds(spatial, along), fit_thresholds(temporal, across))
+
+
+def choose_levels(
+    steer: Level, energies: dict[bool, NDArray[np.int32]], resolved: list[tuple[int, int] | None], places: int
+) -> NDArray[np.int32]:
+    """Choose the energies at which contexts part, from those of each kind's sampled voxels."""
+    parts = []
+    for kind, found in energies.items():
+        # Kinds count by their shares of the slab: of many equal planes, one first plane is few voxels.
+        share = sum((pair is not None) == kind for pair in resolved) / len(resolved)
+        parts.append(found[:: max(1, round(1 / share))])
+    level_count = min(steer.energy_levels, max(6, places // _SAMPLES_PER_LEVEL))
+    return fit_thresholds(np.concatenate(parts), level_count)

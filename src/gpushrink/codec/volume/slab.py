@@ -32,8 +32,6 @@ EngineName = Literal["auto", "numpy", "numba"]
 _HEADER: Final = struct.Struct("<BIIIII")
 _VERSION: Final = 1
 _MOST_AREA: Final = 1 << 28
-# A context's frequencies cost tens of bytes: small slabs do with fewer of them.
-_SAMPLES_PER_LEVEL: Final = 40_000
 # Below this many samples coefficients are stored one bit more coarsely.
 _SMALL_SLAB: Final = 1 << 20
 # Each plane refers to the one before and the one before that.
@@ -149,7 +147,9 @@ def _fit_model(
         if not members:
             continue
         sample = drawn[kind] = fit.draw_sample(members, layout, steer)
-        part = model.plane_models[kind] = _fit_classes(model, steer, sample, flat, kind, layout)
+        spatial, temporal, _ = _measure_activity(sample, flat, kind)
+        part = fit.choose_classes(steer, model.taps(kind).directions, spatial, temporal, kind)
+        model.plane_models[kind] = part
         classes[kind] = _classify_sample(model, sample, flat, part, kind)
     for stage in range(model.stage_count):
         for kind, sample in drawn.items():
@@ -158,41 +158,19 @@ def _fit_model(
             chosen = classes[kind] if classed else np.zeros(len(sample.places), np.int64)
             count = part.count_classes(taps.directions) if classed else 1
             part.coefficients.append(
-                fit.fit_stage(sample, flat, echoes, stage_size, taps, stage, chosen, count, model.grain)
+                fit.fit_stage(sample, flat, echoes, stage_size, taps, stage, chosen, count, model.grain, model.span)
             )
         for z, pair in enumerate(resolved):
             bound = _bind(model, layout, z, pair, stage_size)
             at = z * layout.size + layout.origin
             kernels.predict_plane(flat, echoes, at, layout, stage, stage_size, bound, model.span)
             fill_edges(residuals[stage], z, 0 if pair is None else residuals[stage, pair[0], TOP])
-    energies = []
+    energies = {}
     for kind, sample in drawn.items():
         base = (model.stage_count - 1) * stage_size
-        weights, found = fit.fit_weights(sample, flat, echoes, base, model.taps(kind))
+        weights, energies[kind] = fit.fit_weights(sample, flat, echoes, base, model.taps(kind))
         model.plane_models[kind].weights = weights
-        # Kinds count by their shares of the slab: of many equal planes, one first plane is few voxels.
-        share = sum((pair is not None) == kind for pair in resolved) / len(resolved)
-        energies.append(found[:: max(1, round(1 / share))])
-    level_count = min(steer.energy_levels, max(6, planes.size // _SAMPLES_PER_LEVEL))
-    model.levels = fit.fit_levels(np.concatenate(energies), level_count)
-
-
-def _fit_classes(
-    model: Model, steer: Level, sample: fit.Sample, flat: NDArray[np.uint16], kind: bool, layout: Layout
-) -> PlaneModel:
-    """Choose how many classes the sample can feed, and the thresholds between them."""
-    directions = model.taps(kind).directions
-    spatial, temporal, _ = _measure_activity(sample, flat, kind)
-    total = len(sample.places)
-    across = steer.temporal_classes if kind else 1
-    along = steer.spatial_classes
-    feed = max(1, steer.samples_per_class)
-    while along * across * directions * feed > total and along * across > 1:
-        if across >= along and across > 1:
-            across -= 1
-        else:
-            along -= 1
-    return PlaneModel(fit.fit_thresholds(spatial, along), fit.fit_thresholds(temporal, across))
+    model.levels = fit.choose_levels(steer, energies, resolved, planes.size)
 
 
 def _measure_activity(
