@@ -75,6 +75,15 @@ def test_slab_in_any_schedule_gives_the_same(schedule: Schedule, level: str) -> 
     assert (codec.decode_slab(payload, shape=(3, 11, 300), dtype="int16") == samples).all()
 
 
+@pytest.mark.parametrize("schedule", EVERY_SCHEDULE[1:3], ids=str)
+def test_slab_with_many_classes_fits_the_same_model(schedule: Schedule) -> None:
+    """Classes of more voxels than one block sums over, and 16-bit extremes, give the reference's coefficients."""
+    samples = volume((5, 100, 240), "uint16", seed=11, content="wide")
+    samples[2, 20:40, 30:60] = np.random.default_rng(12).choice([0, 65535], (20, 30))
+    codec = DeviceVolumeCodec(HostDevice(schedule=schedule))
+    assert codec.encode_slab(samples, level="default") == encode_slab(samples, level="default")
+
+
 @pytest.mark.parametrize("schedule", EVERY_SCHEDULE[:4], ids=str)
 def test_slabs_side_by_side_give_the_whole_volume(schedule: Schedule) -> None:
     """Slabs of unlike depth, level and content decode in one batch, or in one for each set of neighbours."""

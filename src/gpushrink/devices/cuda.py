@@ -116,6 +116,16 @@ class CudaDevice:
             found: NDArray[Any] = self._cupy.asnumpy(array, stream=self._stream, blocking=True)
             return found
 
+    def copy(self, source: DeviceArray, target: DeviceArray) -> None:
+        """See `Device`."""
+        with self._current():
+            target[...] = source
+
+    def fill(self, target: DeviceArray, value: int) -> None:
+        """See `Device`."""
+        with self._current():
+            target.fill(value)
+
     def launch(
         self,
         kernel: Kernel,

@@ -75,6 +75,14 @@ class HostDevice:
         """Copy."""
         return np.array(array, order="C", copy=True)
 
+    def copy(self, source: DeviceArray, target: DeviceArray) -> None:
+        """Copy."""
+        target[...] = source
+
+    def fill(self, target: DeviceArray, value: int) -> None:
+        """Fill."""
+        target[...] = value
+
     def launch(
         self,
         kernel: Kernel,

@@ -42,6 +42,14 @@ _VOLUME = {
         "find_contexts": (72, 1024),
         "gather_values": (56, 5120),
     },
+    "volume_fit.cu": {
+        "draw_sample": (48, 0),
+        "classify_sample": (48, 0),
+        "order_sample": (32, 0),
+        "measure_noise": (56, 0),
+        "sum_products": (72, 18432),
+        "gather_magnitudes": (48, 0),
+    },
     "volume_decode.cu": {"decode_step": (128, 5120), "unpad_planes": (32, 0)},
 }
 

@@ -1,7 +1,7 @@
 """The volume codec on a device: the same slab bytes, the same samples back.
 
-The fit runs on the host, on the very arrays and functions of the CPU path, so that both write one model; residuals
-of each stage come back for it. All that touches every sample runs on the device.
+All that touches every sample runs on the device, and stays there between the samples and the streams. What is solved
+from sums over them (the model, the entropy stage's plan) is solved on the host by the functions of the CPU path.
 Source: docs/format-volume.md.
 """
 
@@ -14,14 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gpushrink.codec.entropy import decode_segments
-from gpushrink.codec.entropy.engine import Engine
 from gpushrink.codec.volume import slab
 from gpushrink.codec.volume.geometry import Layout, References
 from gpushrink.codec.volume.levels import LEVELS
 from gpushrink.codec.volume.parameters import Model
 from gpushrink.devices.device import Device, DeviceArray
-from gpushrink.devices.entropy_engine import DeviceEngine
+from gpushrink.devices.entropy_stage import decode_resident
 from gpushrink.devices.volume_encoder import PaddedSlab, SlabEncoding
 from gpushrink.devices.volume_program import count_lag, pack_model, volume_kernel
 from gpushrink.devices.volume_shape import (
@@ -60,12 +58,11 @@ class DeviceVolumeCodec:
 
     def __init__(self, device: Device) -> None:
         self._device = device
-        self._entropy: Engine = DeviceEngine(device)
 
     def encode_slab(
         self, samples: NDArray[Any], *, level: str = "default", references: References = slab.CHAIN
     ) -> bytes:
-        """Encode a slab; the bytes are those of `gpushrink.codec.volume.encode_slab`.
+        """Encode a slab; the bytes are those of `gpushrink.codec.volume.encode_slab`, but for those of zstd frames.
 
         Raises
         ------
@@ -78,8 +75,10 @@ class DeviceVolumeCodec:
         whole = np.ascontiguousarray(samples)
         padded = PaddedSlab(self._device, whole, references)
         steer = LEVELS[level]
-        found = [SlabEncoding(padded, self._entropy, way).run() for way in (steer, *steer.rivals)]
-        return min(found, key=len)  # the first of equally short ones, as the CPU path takes it
+        judge = bool(steer.rivals)
+        found = [SlabEncoding(padded, way, judge=judge).run() for way in (steer, *steer.rivals)]
+        # The first of equally short ones, as the CPU path takes it.
+        return min(found, key=lambda one: one.judged_bytes).payload
 
     def decode_slab(self, payload: bytes, *, shape: tuple[int, int, int], dtype: DTypeLike) -> DeviceArray:
         """Decode a slab and leave it on the device, of this shape and dtype; see `decode_slabs`."""
@@ -174,19 +173,17 @@ class DeviceVolumeCodec:
 
     def _read(self, payload: bytes, geometry: SlabGeometry, kind: np.dtype[Any]) -> _Coded:
         """Read and check all parts; the values end on the device."""
-        model, counts, main_coded, raw_bits = slab.split_payload(
-            payload, geometry.depth, geometry.area, engine=self._entropy
-        )
+        model, counts, main_coded, raw_bits = slab.split_payload(payload, geometry.depth, geometry.area, engine="auto")
         limits = np.iinfo(kind)
         if model.least < limits.min or model.least + model.span > limits.max:
             raise CorruptError("a volume slab holds values outside its sample type; the archive is damaged")
         first, _ = resolve_distances(geometry.depth, model.references)
         if any(bool(back) not in model.plane_models for back in first):
             raise CorruptError("a volume slab lacks the model of some planes; the archive is damaged")
-        coded = decode_segments(main_coded, counts.sum(axis=0), engine=self._entropy)
-        device, count = self._device, len(coded)
+        device = self._device
+        held = decode_resident(device, main_coded, counts.sum(axis=0))
+        count = len(held)
         tiles = -(-count // TILE_VALUES)
-        held = device.put(coded)
         tile_bits = device.empty(tiles, np.uint32)
         device.launch(
             token_kernel("count_raw_bits"),
@@ -219,7 +216,7 @@ def _join_values(device: Device, slabs: list[_Coded]) -> tuple[DeviceArray, NDAr
     offsets = np.cumsum(sizes) - sizes
     values = device.empty(int(sizes.sum()), np.uint16)
     for one, begin in zip(slabs, offsets.tolist(), strict=True):
-        values[begin : begin + len(one.values)] = one.values
+        device.copy(one.values, values[begin : begin + len(one.values)])
     moved = [
         np.concatenate([pair[way] + np.uint32(begin) for pair, begin in zip(bounds, offsets.tolist(), strict=True)])
         for way in (0, 1)
