@@ -25,7 +25,8 @@ struct Around {
     const u16* samples;    // of the slab
     const i16* residuals;  // of all stages, one after another
     const i32* model;
-    i64 at, column, row, first, second, stage_size;
+    i64 at, first, second, stage_size;
+    i32 column, row;  // at most 2^28 and a few: a plane has no more samples
 };
 
 __device__ __forceinline__ i64 place_of(const Around& a, int role, int row, int column) {

@@ -27,7 +27,7 @@ __device__ __forceinline__ Around around_place(const u16* samples, const i16* re
     a.model = nullptr;
     a.at = place;
     a.column = 1;
-    a.row = pitch;
+    a.row = (i32)pitch;
     a.first = -size * first[z];
     a.second = -size * second[z];
     a.stage_size = (i64)stage_size;

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -36,6 +36,10 @@ from gpushrink.errors import CorruptError
 
 __all__ = ["DeviceVolumeCodec"]
 
+# kernels/volume_decode.cu: FAULT_STALLED, and a count of lines that no plane has before it begins.
+_STALLED: Final = 2
+_NOT_BEGUN: Final = -6
+
 
 @dataclass(frozen=True)
 class _Coded:
@@ -54,10 +58,13 @@ class DeviceVolumeCodec:
     ----------
     device
         Where the arrays live and the kernels run.
+    stepped
+        Decode with one launch a step, where no block waits for another, instead of one launch for all. Slower; what is
+        done anyway should a wait come to its end.
     """
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
+    def __init__(self, device: Device, *, stepped: bool = False) -> None:
+        self._device, self._stepped = device, stepped
 
     def encode_slab(
         self, samples: NDArray[Any], *, level: str = "default", references: References = slab.CHAIN
@@ -133,7 +140,6 @@ class DeviceVolumeCodec:
         lag = count_lag(model.tap_set)
         values, begins, ends = _join_values(device, slabs)
         steps = [resolve_distances(one.geometry.depth, one.model.references) for one in slabs]
-        cursors, faults = device.put(begins), device.zeros(whole.depth, np.uint32)
         fixed = [
             planes, residuals, device.put(np.concatenate(packed)), np.int32(whole.rows), np.int32(whole.columns),
             device.put(np.concatenate([first for first, _ in steps])),
@@ -141,18 +147,15 @@ class DeviceVolumeCodec:
             device.put(np.concatenate([lag * np.arange(depth, dtype=np.int32) for depth in depths])),
             device.put(np.repeat((np.cumsum(sizes) - sizes).astype(np.uint32), depths)),
             device.put(np.repeat(np.array([one.model.start for one in slabs], np.uint32), depths)),
-            np.uint64(stage_size), values, cursors, device.put(ends),
+            np.uint64(stage_size), values,
         ]  # fmt: skip
-        lines = whole.columns + 2 * (whole.rows - 1)
-        kernel = volume_kernel("volume_decode.cu", "decode_step", model.tap_set)
-        device.launch_turns(
-            kernel,
-            turns=lines + 5 + lag * (max(depths) - 1),
-            grid=(whole.depth,),
-            block=(BLOCK_THREADS,),
-            args=[*fixed, faults],
-        )
-        for z in np.flatnonzero(device.get(faults)):
+        turns = whole.columns + 2 * (whole.rows - 1) + 5 + lag * (max(depths) - 1)
+        found = np.full(whole.depth, _STALLED, np.uint32)
+        if not self._stepped:
+            found = self._run(fixed, begins, ends, lag, model.tap_set)
+        if (found & _STALLED).any():
+            found = self._run(fixed, begins, ends, lag, model.tap_set, turns=turns)
+        for z in np.flatnonzero(found):
             raise CorruptError(f"the streams of plane {at + z} of a volume do not fit it; the archive is damaged")
         unpad = volume_kernel("volume_decode.cu", "unpad_planes", 0)
         done = 0
@@ -170,6 +173,25 @@ class DeviceVolumeCodec:
             )  # fmt: skip
             done += depth
         return at + done
+
+    def _run(
+        self, fixed: list[Any], begins: NDArray[np.uint32], ends: NDArray[np.uint32], lag: int, tap_set: int,
+        *, turns: int = 0,
+    ) -> NDArray[np.uint32]:  # fmt: skip
+        """Decode all planes in one launch, or in so many turns; give what is wrong with each."""
+        device, count = self._device, len(begins)
+        kernel = volume_kernel("volume_decode.cu", "decode_planes", tap_set)
+        faults = device.zeros(count, np.uint32)
+        args = [
+            *fixed, device.put(begins), device.put(ends), np.int32(lag), device.zeros(1, np.uint32),
+            device.put(np.full(count, _NOT_BEGUN, np.int32)), faults,
+        ]  # fmt: skip
+        if turns:
+            device.launch_turns(kernel, turns=turns, grid=(count,), block=(BLOCK_THREADS,), args=args)
+        else:
+            device.launch(kernel, grid=(count,), block=(BLOCK_THREADS,), args=[*args, np.int32(-1)])
+        found: NDArray[np.uint32] = device.get(faults)
+        return found
 
     def _read(self, payload: bytes, geometry: SlabGeometry, kind: np.dtype[Any]) -> _Coded:
         """Read and check all parts; the values end on the device."""
