@@ -121,7 +121,7 @@ def test_worked_example_of_the_specification_holds() -> None:
 
 @pytest.mark.parametrize("level", ["fast", "default", "max"])
 def test_encode_slab_takes_at_most_six_times_its_memory(level: str) -> None:
-    """What encoding a slab of full size allocates at its peak, beside the slab itself, stays within six times its bytes."""
+    """What encoding a slab of full size allocates at its peak, beside the slab, is at most six times its bytes."""
     pytest.importorskip("numba")
     draw = np.random.default_rng(4)
     z, y, x = np.indices((28, 512, 512), np.int32)
