@@ -43,8 +43,10 @@ class SlabCodec(Protocol):
     def name(self) -> str:
         """Name the engine or device, for reports."""
 
-    def encode(self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]]) -> bytes:
-        """Encode planes [plane, row, column] of 8 or 16 bit integers."""
+    def encode(
+        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
+    ) -> bytes:
+        """Encode planes [plane, row, column] of 8 or 16 bit integers, on at most so many processors."""
 
     def decode(self, payload: bytes, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Invert `encode`; a damaged payload raises CorruptError."""
@@ -60,11 +62,13 @@ class CpuSlabCodec:
 
         return volume.name_engine("auto")
 
-    def encode(self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]]) -> bytes:
+    def encode(
+        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
+    ) -> bytes:
         """Encode; see `SlabCodec`."""
         from gpushrink.codec import volume
 
-        return volume.encode_slab(stack, level=level, references=references)
+        return volume.encode_slab(stack, level=level, references=references, threads=threads)
 
     def decode(self, payload: bytes, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Decode; see `SlabCodec`."""
@@ -162,15 +166,21 @@ def encode_slab_as_planes(
 
 
 def encode_slab_as_volume(
-    data: bytes | memoryview, shape: SlabShape, sample: SampleFormat, level: str, *, slab_codec: SlabCodec = CPU
+    data: bytes | memoryview,
+    shape: SlabShape,
+    sample: SampleFormat,
+    level: str,
+    *,
+    slab_codec: SlabCodec = CPU,
+    threads: int = 1,
 ) -> bytes:
     """Code frames of 8 or 16 bits with the volume codec; each component is a plane of its own."""
     from gpushrink.codec import volume
 
     samples = frames_as_samples(data, shape, sample)
     stack = np.ascontiguousarray(samples).reshape(-1, shape.rows, shape.columns).view(_integer_type(sample))
-    references = volume.choose_references(stack)
-    return pack_slab_head(shape, sample) + slab_codec.encode(stack, level=level, references=references)
+    references = volume.choose_references(stack, components=sample.components)
+    return pack_slab_head(shape, sample) + slab_codec.encode(stack, level=level, references=references, threads=threads)
 
 
 def frames_as_samples(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat) -> planes.Samples:

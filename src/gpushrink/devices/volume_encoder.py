@@ -13,6 +13,8 @@ from gpushrink.codec.entropy.engine import Engine
 from gpushrink.codec.volume import slab
 from gpushrink.codec.volume.geometry import Layout, References, resolve_references, wavefront_order
 from gpushrink.codec.volume.levels import Level
+from gpushrink.codec.volume.modelling import begin_model, fit_model
+from gpushrink.codec.volume.payload import join_payload
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.volume_program import pack_model, volume_kernel
 from gpushrink.devices.volume_shape import (
@@ -76,7 +78,7 @@ class SlabEncoding:
         self._device, self._geometry, self._layout = padded.device, padded.geometry, padded.layout
         self._planes, self._stage_size = padded.planes, padded.size
         self._first, self._second = padded.first, padded.second
-        self._model = slab.begin_model(
+        self._model = begin_model(
             way, padded.size, least=padded.least, span=padded.span, start=padded.start, references=padded.pattern
         )
         self._residuals = self._device.empty(self._model.stage_count * self._stage_size, np.int16)
@@ -106,8 +108,8 @@ class SlabEncoding:
         residuals = np.zeros(
             (self._model.stage_count, self._geometry.depth, self._layout.size // pitch, pitch), np.int16
         )
-        slab._fit_model(
-            self._model, self._steer, cast(ModuleType, _Predictor(self, residuals)),
+        fit_model(
+            self._model, self._steer, cast(ModuleType, _Predictor(self, residuals)), slab.load_sums("auto"),
             flat.reshape(residuals.shape[1:]), residuals, self._padded.pairs, self._layout,
         )  # fmt: skip
 
@@ -136,7 +138,7 @@ class SlabEncoding:
         coded, raw = self._split(values)
         lengths = counts.sum(axis=0)
         main_coded = encode_segments(coded, lengths, engine=self._entropy)
-        return slab.join_payload(model, counts, main_coded, raw, engine=self._entropy)
+        return join_payload(model, counts, main_coded, raw, engine=self._entropy)
 
     def _split(self, values: DeviceArray) -> tuple[NDArray[np.uint8], bytes]:
         device, count = self._device, len(values)

@@ -20,6 +20,7 @@ from gpushrink.codec.volume import slab
 from gpushrink.codec.volume.geometry import Layout, References
 from gpushrink.codec.volume.levels import LEVELS
 from gpushrink.codec.volume.parameters import Model
+from gpushrink.codec.volume.payload import split_payload
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.entropy_engine import DeviceEngine
 from gpushrink.devices.volume_encoder import PaddedSlab, SlabEncoding
@@ -174,7 +175,7 @@ class DeviceVolumeCodec:
 
     def _read(self, payload: bytes, geometry: SlabGeometry, kind: np.dtype[Any]) -> _Coded:
         """Read and check all parts; the values end on the device."""
-        model, counts, main_coded, raw_bits = slab.split_payload(
+        model, counts, main_coded, raw_bits = split_payload(
             payload, geometry.depth, geometry.area, engine=self._entropy
         )
         limits = np.iinfo(kind)

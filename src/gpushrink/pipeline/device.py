@@ -30,12 +30,9 @@ class DeviceSlabCodec:
         """Name the device."""
         return self._device.name
 
-    @property
-    def device(self) -> Device:
-        """Give the device, for what keeps its arrays there."""
-        return self._device
-
-    def encode(self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]]) -> bytes:
+    def encode(
+        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
+    ) -> bytes:
         """Encode; see `gpushrink.codec.table.SlabCodec`."""
         with self._lock:
             return self._codec.encode_slab(stack, level=level, references=references)
@@ -44,6 +41,11 @@ class DeviceSlabCodec:
         """Decode; see `gpushrink.codec.table.SlabCodec`."""
         with self._lock:
             return self._device.get(self._codec.decode_slab(payload, shape=shape, dtype=dtype))
+
+    @property
+    def device(self) -> Device:
+        """Give the device, for what keeps its arrays there."""
+        return self._device
 
 
 def open_slab_codec(device: str, *, device_memory: int | None = None) -> SlabCodec:

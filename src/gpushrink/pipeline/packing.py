@@ -13,7 +13,7 @@ from pathlib import Path
 from gpushrink.archive import blocks
 from gpushrink.archive.writer import ArchiveWriter, ByteSink
 from gpushrink.codec import bytestream
-from gpushrink.codec.slab import encode_slab
+from gpushrink.codec.slab import encode_slab, slab_ranges
 from gpushrink.codec.table import CPU, SlabCodec
 from gpushrink.dicom.scan import Scan, scan_files
 from gpushrink.dicom.source import hash_file, read_ranges
@@ -26,6 +26,7 @@ __all__ = ["PackReport", "RoleSizes", "pack_to_sink"]
 
 # Source bytes on their way: each costs several while it is coded, whatever the number of threads.
 _FLIGHT_BYTES = 256 << 20
+_LARGE = 2 << 20  # volumes below this are no work to share
 _BLOCK_COST = 32  # a block's header and its share of the index, in bytes
 
 
@@ -141,7 +142,9 @@ def pack_to_sink(
     with progress(report.source_bytes, 0) as bar, ThreadPoolExecutor(threads) as pool:
         writer.begin([item.entry for item in walk.found])
         done = 0
-        for coded in _in_order(pool, plan_jobs(walk.found, scan), walk.found, level, slab_codec, ahead=2 * threads):
+        share = _threads_within(scan, threads)
+        jobs = plan_jobs(walk.found, scan)
+        for coded in _in_order(pool, jobs, walk.found, level, slab_codec, share, ahead=2 * threads):
             if coded.hashes:
                 writer.hashes(coded.hashes)
                 continue
@@ -175,16 +178,33 @@ def _first_lines(walk: Walk, scan: Scan) -> PackReport:
     )
 
 
+def _threads_within(scan: Scan, threads: int) -> int:
+    """Return how many threads a slab gets: one where there are slabs enough to go round, else all.
+
+    Threads of one slab wait for each other now and then, so slabs side by side are faster.
+    """
+    slabs = sum(
+        len(slab_ranges(len(volume.frames), volume.frame_bytes))
+        for volume in scan.volumes
+        if len(volume.frames) * volume.frame_bytes > _LARGE
+    )
+    return threads if slabs < 4 * threads and slabs % threads else 1
+
+
 def _in_order(
     pool: ThreadPoolExecutor,
     jobs: Iterator[Job],
     found: Sequence[Found],
     level: str,
     slab_codec: SlabCodec,
+    share: int,
     *,
     ahead: int,
 ) -> Iterator[_Coded]:
-    """Run jobs in parallel and yield their results in order, at most `ahead` of them and `_FLIGHT_BYTES` waiting."""
+    """Run jobs in parallel, each on `share` threads, and yield their results in order.
+
+    At most `ahead` of them and `_FLIGHT_BYTES` wait.
+    """
     window: deque[tuple[Future[list[_Coded]], int]] = deque()
     flight = 0
     try:
@@ -194,7 +214,7 @@ def _in_order(
                 future, done = window.popleft()
                 flight -= done
                 yield from future.result()
-            window.append((pool.submit(_run, job, found, level, slab_codec), size))
+            window.append((pool.submit(_run, job, found, level, slab_codec, share), size))
             flight += size
         while window:
             yield from window.popleft()[0].result()
@@ -203,17 +223,17 @@ def _in_order(
             future.cancel()
 
 
-def _run(job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec) -> list[_Coded]:
+def _run(job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec, threads: int) -> list[_Coded]:
     if isinstance(job, HashJob):
         return [_Coded(hashes=tuple((ids, hash_file(found[ids[0]])) for ids in job.groups))]
     if isinstance(job, BatchJob):
-        return _run_batch(job, found, level, slab_codec)
+        return _run_batch(job, found, level, slab_codec, threads)
     if isinstance(job, SlabJob):
         volume, role = job.volume, Role.PIXELS
         frames = [read_ranges(found[f.file_id], [(f.offset, volume.frame_bytes)])[0] for f in job.frames]
         data = b"".join(frames)
         shape = SlabShape(len(frames), volume.rows, volume.columns)
-        codec, coded = encode_slab(data, shape, volume.sample, level=level, slab_codec=slab_codec)
+        codec, coded = encode_slab(data, shape, volume.sample, level=level, slab_codec=slab_codec, threads=threads)
     else:
         role = job.role
         data = _gather(job, found)
@@ -222,12 +242,12 @@ def _run(job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec) ->
     return [_Coded(blocks.pack_data(len(data), job.targets, coded), codec, role, len(data), ids)]
 
 
-def _run_batch(job: BatchJob, found: Sequence[Found], level: str, slab_codec: SlabCodec) -> list[_Coded]:
+def _run_batch(job: BatchJob, found: Sequence[Found], level: str, slab_codec: SlabCodec, threads: int) -> list[_Coded]:
     """Code jobs apart and all together, and keep what is smaller."""
-    apart = [coded for one in job.jobs for coded in _run(one, found, level, slab_codec)]
+    apart = [coded for one in job.jobs for coded in _run(one, found, level, slab_codec, threads)]
     if level == "fast":
         return apart
-    solid = _run(job.solid, found, level, slab_codec)
+    solid = _run(job.solid, found, level, slab_codec, threads)
     return min(apart, solid, key=lambda some: sum(len(one.payload) + _BLOCK_COST for one in some))
 
 
