@@ -238,8 +238,9 @@ def test_batch_is_bounded_by_free_memory() -> None:
 def test_cuda_is_never_replaced_by_something_else(tmp_path: Path) -> None:
     """Asked for cuda where there is none, or for what is no device, the answer is an error."""
     with gpushrink.open(pack(tmp_path, images((2, 24, 40), np.uint16))) as opened:
-        with pytest.raises(UsageError, match="tpu"):
-            opened.volume(device="tpu")
+        for name in ("tpu", "cuda:x", "cuda:0,1", "cuda:", "cuda,cpu"):
+            with pytest.raises(UsageError, match=f"'{name}'"):
+                opened.volume(device=name)
         try:
             found = opened.volume(device="cuda")
         except DeviceUnavailableError as error:

@@ -42,11 +42,6 @@ class DeviceSlabCodec:
         with self._lock:
             return self._device.get(self._codec.decode_slab(payload, shape=shape, dtype=dtype))
 
-    @property
-    def device(self) -> Device:
-        """Give the device, for what keeps its arrays there."""
-        return self._device
-
 
 def open_slab_codec(device: str, *, device_memory: int | None = None) -> SlabCodec:
     """Open what a device's name means.
