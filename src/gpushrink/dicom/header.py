@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpushrink.dicom.geometry import Plane, Vector
+from gpushrink.dicom.spans import may_be_dicom
 
-__all__ = ["ImageHeader", "PixelLayout", "may_be_dicom", "parse_header"]
+__all__ = ["ImageHeader", "PixelLayout", "parse_header"]
 
 _TAGS = [
     "TransferSyntaxUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription",
@@ -93,14 +94,6 @@ class ImageHeader:
     planes: tuple[Plane | None, ...]
     slopes: tuple[tuple[float, float] | None, ...]
     unit: str
-
-
-def may_be_dicom(head: bytes) -> bool:
-    """Tell from the first 132 bytes whether a file is worth parsing: as `gpushrink.dicom.spans` asks.
-
-    Without the preamble a data set may begin at byte 0: with group 2 or 8, in either byte order.
-    """
-    return head[128:132] == b"DICM" or head[:2] in (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02")
 
 
 def parse_header(head: bytes) -> ImageHeader | None:
