@@ -137,6 +137,7 @@ def _pixels(dataset: Any, head: bytes, at: int) -> PixelLayout | None:
         return None
     photometric = str(dataset.get("PhotometricInterpretation", "") or "").strip()
     signed = _integer(dataset.get("PixelRepresentation")) == 1
+    bits = {0x0008: 32, 0x0009: 64}.get(element, bits)
     dtype = _FLOATS.get(element) or f"{'' if signed else 'u'}int{max(8, 1 << (max(1, bits) - 1).bit_length())}"
     whole = element != 0x0010 or bits in (8, 16, 32, 64)
     swapped = bits == 8 and not little and head[at + 4 : at + 6] == b"OW"

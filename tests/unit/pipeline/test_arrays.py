@@ -361,6 +361,8 @@ def test_float_samples_come_as_floats(name: str, bits: int, tmp_path: Path) -> N
     data = pydicom.dcmread(io.BytesIO(trees.dicom_bytes(np.zeros((20, 24), np.uint16), tags={"NumberOfFrames": 3})))
     del data.PixelData, data.BitsStored, data.HighBit, data.PixelRepresentation
     data.BitsAllocated = bits
+    if bits == 32:
+        del data.BitsAllocated  # wrong, but no reason to fail
     setattr(data, name, images.tobytes())
     out = io.BytesIO()
     data.save_as(out, enforce_file_format=True)
@@ -505,6 +507,16 @@ def test_an_array_is_the_caller_s_own(tmp_path: Path) -> None:
         np.testing.assert_array_equal(opened.volume(), images)
         array = np.from_dlpack(opened.volume())  # what torch.from_dlpack takes
         np.testing.assert_array_equal(array, images)
+
+
+def test_volume_of_another_archive_is_refused(tmp_path: Path) -> None:
+    """What one archive lists is not taken for a volume of another, though its index would fit."""
+    one = pack(tmp_path / "1", series_files(smooth((3, 20, 24), np.int16)))
+    other = pack(tmp_path / "2", series_files(smooth((4, 20, 24), np.int16)))
+    with gpushrink.open(one) as first:
+        info = first.series()[0]
+    with gpushrink.open(other) as second, pytest.raises(UsageError, match="another archive"):
+        second.volume(info)
 
 
 def test_closed_archive_says_so(tmp_path: Path) -> None:
