@@ -1,7 +1,6 @@
 """What a fit looks up and adds up over its sample of voxels, in numpy: the meaning.
 
-All of it is whole numbers. Sums of products are made in doubles but stay below 2^53 between two fixed places,
-so no order of adding, no engine and no number of threads changes them.
+All of it is whole numbers, so no order of adding, no engine, no device and no number of threads changes it.
 Source: docs/decisions/volume-codec.md, section "Exact sums".
 """
 
@@ -16,21 +15,10 @@ from numpy.typing import NDArray
 
 from gpushrink.codec.volume.geometry import Layout
 from gpushrink.codec.volume.levels import Tap
-from gpushrink.codec.volume.products import multiply_long
+from gpushrink.codec.volume.products import multiply_exactly
 
-__all__ = [
-    "WEIGHT_LIMIT",
-    "Sample",
-    "chunk_length",
-    "list_magnitudes",
-    "measure_activity",
-    "sum_magnitudes",
-    "sum_products",
-]
+__all__ = ["Sample", "list_magnitudes", "measure_activity", "sum_magnitudes", "sum_products"]
 
-# Weights of voxels are whole numbers up to here: they differ by a factor of a thousand and more.
-WEIGHT_LIMIT: Final = (1 << 14) - 1
-_EXACT_BITS: Final = 53
 # Voxels gathered at once: bounds memory, changes no sum.
 _GATHERED: Final = 2048
 
@@ -55,11 +43,6 @@ class Sample:
     def part(self, chosen: Any) -> Sample:
         """Return some of the voxels."""
         return Sample(self.places[chosen], self.first[chosen], self.second[chosen], self.layout)
-
-
-def chunk_length(span: int) -> int:
-    """Return how many weighed products of two differences of at most `span` a double adds exactly."""
-    return 1 << min(20, _EXACT_BITS - 2 * max(span, 1).bit_length() - WEIGHT_LIMIT.bit_length())
 
 
 def measure_activity(
@@ -110,8 +93,8 @@ def list_magnitudes(
 def sum_products(
     sample: Sample, samples: NDArray[np.uint16], residuals: NDArray[np.int16], stage_size: int, plain: Sequence[Tap],
     feedback: Sequence[tuple[int, Tap]], weights: NDArray[np.int32], order: NDArray[np.int64],
-    bounds: NDArray[np.int64], chunk: int, threads: int = 1,
-) -> NDArray[np.float64]:  # fmt: skip
+    bounds: NDArray[np.int64], threads: int = 1,
+) -> NDArray[np.int64]:  # fmt: skip
     """Add up the normal equations of every class.
 
     The regressors are the plain taps less the first, west, each less west, then the feedback taps; the target is
@@ -120,30 +103,24 @@ def sum_products(
     Parameters
     ----------
     weights
-        Of each voxel, 1 to `WEIGHT_LIMIT`.
+        Of each voxel, at least 1 and within `fit.weight_bits`.
     order, bounds
         Voxels by class: those of class c are ``order[bounds[c]:bounds[c + 1]]``.
-    chunk
-        After so many voxels of a class, the exact sum is added to the class's total: `chunk_length`.
     threads
         How many may work; this one needs none.
 
     Returns
     -------
-    float64
-        Shape (classes, regressors + 1, regressors + 1): weighed products of all pairs, the target last.
+    int64
+        Shape (classes, regressors, regressors + 1): weighed products of all pairs, those with the target last.
     """
     width = len(plain) - 1 + len(feedback)
-    total = np.zeros((len(bounds) - 1, width + 1, width + 1))
+    total = np.zeros((len(bounds) - 1, width, width + 1), np.int64)
     for one in range(len(bounds) - 1):
-        for begin in range(int(bounds[one]), int(bounds[one + 1]), chunk):
-            end = min(begin + chunk, int(bounds[one + 1]))
-            exact = np.zeros((width + 1, width + 1))
-            for at in range(begin, end, _GATHERED):
-                chosen = order[at : min(at + _GATHERED, end)]
-                columns = _gather(sample.part(chosen), samples, residuals, stage_size, plain, feedback)
-                exact += multiply_long(columns, columns * weights[chosen])
-            total[one] += exact
+        for at in range(int(bounds[one]), int(bounds[one + 1]), _GATHERED):
+            chosen = order[at : min(at + _GATHERED, int(bounds[one + 1]))]
+            columns = _gather(sample.part(chosen), samples, residuals, stage_size, plain, feedback)
+            total[one] += multiply_exactly(columns[:-1], columns * weights[chosen])
     return total
 
 

@@ -20,8 +20,6 @@ from gpushrink.codec.volume.parameters import Bound, Model, PlaneModel
 
 __all__ = ["Binder", "begin_model", "fit_model"]
 
-# A context's frequencies cost tens of bytes: small slabs do with fewer of them.
-_SAMPLES_PER_LEVEL: Final = 40_000
 # Below this many samples coefficients are stored one bit more coarsely.
 _SMALL_SLAB: Final = 1 << 20
 
@@ -72,7 +70,8 @@ def fit_model(
             continue
         sample = drawn[kind] = fit.draw_sample(members, layout, steer)
         activity = sums.measure_activity(sample, flat, kind)
-        part = model.plane_models[kind] = _fit_classes(steer, activity, model.taps(kind).directions, kind)
+        part = fit.choose_classes(steer, model.taps(kind).directions, activity[0], activity[1], kind)
+        model.plane_models[kind] = part
         classes[kind] = _classify(part, activity, model.taps(kind).directions)
     for stage in range(model.stage_count):
         for kind, sample in drawn.items():
@@ -106,32 +105,12 @@ def fit_model(
         run_over(predict, range(len(resolved)), threads=threads)
         for z, pair in enumerate(resolved):
             fill_edges(residuals[stage], z, 0 if pair is None else residuals[stage, pair[0], TOP])
-    energies = []
+    energies = {}
     for kind, sample in drawn.items():
         base = (model.stage_count - 1) * stage_size
-        weights, found = fit.fit_weights(sums, sample, flat, echoes, base, model.taps(kind))
+        weights, energies[kind] = fit.fit_weights(sums, sample, flat, echoes, base, model.taps(kind))
         model.plane_models[kind].weights = weights
-        # Kinds count by their shares of the slab: of many equal planes, one first plane is few voxels.
-        share = sum((pair is not None) == kind for pair in resolved) / len(resolved)
-        energies.append(found[:: max(1, round(1 / share))])
-    level_count = min(steer.energy_levels, max(6, planes.size // _SAMPLES_PER_LEVEL))
-    model.levels = fit.fit_levels(np.concatenate(energies), level_count)
-
-
-def _fit_classes(
-    steer: Level, activity: tuple[NDArray[np.int32], ...], directions: int, has_references: bool
-) -> PlaneModel:
-    """Choose how many classes the sample can feed, and the thresholds between them."""
-    spatial, temporal, _ = activity
-    across = steer.temporal_classes if has_references else 1
-    along = steer.spatial_classes
-    feed = max(1, steer.samples_per_class)
-    while along * across * directions * feed > len(spatial) and along * across > 1:
-        if across >= along and across > 1:
-            across -= 1
-        else:
-            along -= 1
-    return PlaneModel(fit.fit_thresholds(spatial, along), fit.fit_thresholds(temporal, across))
+    model.levels = fit.choose_levels(steer, energies, resolved, planes.size)
 
 
 def _classify(part: PlaneModel, activity: tuple[NDArray[np.int32], ...], directions: int) -> NDArray[np.int64]:

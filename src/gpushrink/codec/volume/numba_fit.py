@@ -1,6 +1,7 @@
 """What a fit looks up and adds up over its sample of voxels, compiled: what `fit_sums` means.
 
-Doubles are added in whatever order is fast, which is safe here alone: every sum is one of whole numbers below 2^53.
+Doubles are added in whatever order is fast, which is safe here alone: every sum of `EXACT_LENGTH` products is one of whole
+numbers below 2^53. Those are added as integers.
 """
 # Long signatures of compiled functions stay on a line: they are lists, not prose.
 # fmt: off
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from gpushrink.codec.entropy.zstd_chunks import run_over
 from gpushrink.codec.volume.fit_sums import Sample
 from gpushrink.codec.volume.levels import Tap
+from gpushrink.codec.volume.products import EXACT_LENGTH
 
 __all__ = ["list_magnitudes", "measure_activity", "sum_magnitudes", "sum_products"]
 
@@ -132,15 +134,15 @@ def _add_products(table, weighed, sums):
 
 
 @_compiled
-def _sum_products(samples, residuals, stage_size, places, first, second, plain, feedback, stages, weights, order, bounds, chunk, total):
+def _sum_products(samples, residuals, stage_size, places, first, second, plain, feedback, stages, weights, order, bounds, total):
     width = len(plain) + len(feedback)
     table = np.zeros((width, _BLOCK))
     weighed = np.zeros((width, _BLOCK))
     weight = np.zeros(_BLOCK)
     sums = np.zeros((width, width))
     for one in range(len(bounds) - 1):
-        for begin in range(bounds[one], bounds[one + 1], chunk):
-            end = min(begin + chunk, bounds[one + 1])
+        for begin in range(bounds[one], bounds[one + 1], EXACT_LENGTH):
+            end = min(begin + EXACT_LENGTH, bounds[one + 1])
             sums[:] = 0.0
             for at in range(begin, end, _BLOCK):
                 chosen = order[at : min(at + _BLOCK, end)]
@@ -155,11 +157,12 @@ def _sum_products(samples, residuals, stage_size, places, first, second, plain, 
                         out[s] = row[s] * weight[s]
                 _add_products(table, weighed, sums)
             for i in range(width):
-                for j in range(i + 1):
-                    total[one, i, j] += sums[i, j]
-        for i in range(width):
+                for j in range(min(i + 1, width - 1)):
+                    # The lower triangle, which holds the target's row, lies in `total` as columns.
+                    total[one, j, i] += np.int64(sums[i, j])
+        for i in range(width - 1):
             for j in range(i):
-                total[one, j, i] = total[one, i, j]
+                total[one, i, j] = total[one, j, i]
 
 
 def measure_activity(
@@ -195,18 +198,18 @@ def list_magnitudes(
 def sum_products(
     sample: Sample, samples: NDArray[np.uint16], residuals: NDArray[np.int16], stage_size: int, plain: Sequence[Tap],
     feedback: Sequence[tuple[int, Tap]], weights: NDArray[np.int32], order: NDArray[np.int64],
-    bounds: NDArray[np.int64], chunk: int, threads: int = 1,
-) -> NDArray[np.float64]:
+    bounds: NDArray[np.int64], threads: int = 1,
+) -> NDArray[np.int64]:
     """Do what `fit_sums.sum_products` does."""
     width = len(plain) + len(feedback)
-    total = np.zeros((len(bounds) - 1, width, width))
+    total = np.zeros((len(bounds) - 1, width - 1, width), np.int64)
     stages = np.array([stage for stage, _ in feedback], np.int64)
     own, echoes = _steps(sample, plain), _steps(sample, [tap for _, tap in feedback])
 
     def add(classes: slice) -> None:
         _sum_products(
             samples, residuals, stage_size, sample.places, sample.first, sample.second, own, echoes, stages, weights, order,
-            bounds[classes.start : classes.stop + 1], chunk, total[classes],
+            bounds[classes.start : classes.stop + 1], total[classes],
         )
 
     # Classes have about as many voxels each: a sum is never split.
