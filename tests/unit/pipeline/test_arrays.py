@@ -10,13 +10,21 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import ExplicitVRBigEndian, RLELossless
 
 import gpushrink
 import trees
 from gpushrink.archive.layout import BlockType
 from gpushrink.archive.reader import read_catalogue
-from gpushrink.errors import AmbiguousSeriesError, CorruptError, InputError, TruncatedError, UsageError
+from gpushrink.errors import (
+    AmbiguousSeriesError,
+    CorruptError,
+    InputError,
+    MissingCodecError,
+    TruncatedError,
+    UsageError,
+)
 from gpushrink.model import BlockCodec, Role
 
 RNG = np.random.default_rng
@@ -317,7 +325,7 @@ def test_bits_outside_the_sample_are_dropped(tmp_path: Path) -> None:
             assert (found.max() <= 2047 and found.min() < 0) if signed else (2047 < found.max() <= 4095)
 
 
-def test_compressed_pixel_data_is_decoded_by_pydicom(tmp_path: Path) -> None:
+def test_compressed_pixel_data_is_decoded_by_pydicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RLE frames, which pydicom itself decodes, come as samples; what cannot be decoded is an error that says so."""
     images = smooth((3, 20, 24), np.int16)
     files = {}
@@ -332,6 +340,10 @@ def test_compressed_pixel_data_is_decoded_by_pydicom(tmp_path: Path) -> None:
         assert info.encoding == RLELossless
         np.testing.assert_array_equal(opened.volume(), images)
         np.testing.assert_array_equal(opened.volume(slices=slice(1, 2), columns=slice(3, 8)), images[1:2, :, 3:8])
+        with monkeypatch.context() as patch:
+            patch.setattr(Decoder, "is_available", False)
+            with pytest.raises(MissingCodecError, match="pip install"):
+                opened.volume()
     bad = {
         name: content.replace(b"1.2.840.10008.1.2.5\x00", b"1.2.840.10008.1.2.9\x00") for name, content in files.items()
     }
