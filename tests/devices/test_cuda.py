@@ -71,6 +71,9 @@ def test_cuda_writes_on_its_own_stream_only() -> None:
     room = device.empty((5, 9, 11), np.uint16)
     device.copy(found[1:4, :, 2:], room[1:4, :, 2:])
     assert (device.get(room)[1:4, :, 2:] == samples[1:4, :, 2:]).all()
+    words = device.put(np.array([0x0FFF, 0x7801, -2], np.int16))
+    device.shift(words, 4, 4)
+    assert device.get(words).tolist() == [-1, -2047, -2]
 
 
 @pytest.mark.usefixtures("packages")

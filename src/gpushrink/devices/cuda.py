@@ -126,6 +126,12 @@ class CudaDevice:
         with self._current():
             target.fill(value)
 
+    def shift(self, target: DeviceArray, left: int, right: int) -> None:
+        """See `Device`."""
+        with self._current():
+            target <<= left
+            target >>= right
+
     def launch(
         self,
         kernel: Kernel,
@@ -241,12 +247,6 @@ class CudaDevice:
     def synchronize(self) -> None:
         """See `Device`."""
         self._stream.synchronize()
-
-    def shift(self, target: DeviceArray, left: int, right: int) -> None:
-        """See `Device`."""
-        with self._current():
-            target <<= left
-            target >>= right
 
     def memory(self) -> DeviceMemory:
         """See `Device`; what the pool holds unused counts as free."""

@@ -30,11 +30,6 @@ class DeviceSlabCodec:
         """Name the device."""
         return self._device.name
 
-    @property
-    def device(self) -> Device:
-        """Give the device, for what keeps its arrays there."""
-        return self._device
-
     def encode(
         self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
     ) -> bytes:
