@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec import bytestream, planes
+from gpushrink.codec.headers import decode_headers
 from gpushrink.codec.varint import Cursor, pack_varint
 from gpushrink.errors import CorruptError, NewerVersionError
 from gpushrink.model import BlockCodec, SampleFormat, SlabShape
@@ -90,6 +91,8 @@ def decode_block(
     """
     if codec in (BlockCodec.STORED, BlockCodec.ZSTD, BlockCodec.LZMA):
         return bytestream.expand(codec, coded, size=decoded, limit=decoded)
+    if codec == BlockCodec.HEADERS:
+        return decode_headers(coded, decoded)
     cursor = Cursor(coded, "a slab")
     shape, sample = parse_slab_head(cursor)
     if shape.byte_size(sample) != decoded:
