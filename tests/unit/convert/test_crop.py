@@ -196,6 +196,20 @@ def test_crop_refuses_burned_in_annotation_until_it_is_accepted(tmp_path: Path) 
     assert all(pydicom.dcmread(p).BurnedInAnnotation == "YES" for p in (tmp_path / "out").iterdir())
 
 
+@pytest.mark.parametrize(("modality", "refused"), [("US", True), ("SC", True), ("CT", False), ("MR", False)])
+def test_crop_refuses_ultrasound_and_captures_that_do_not_say(tmp_path: Path, modality: str, refused: bool) -> None:
+    """Where annotation is often burned in, silence is no denial; "NO" is one."""
+    source = write_series(tmp_path / "in", "axial", change=lambda ds, i: setattr(ds, "Modality", modality))
+    if refused:
+        with pytest.raises(InputError, match="does not say whether annotation is burned in"):
+            crop(source, tmp_path / "out", region=BOX)
+        for path in source.iterdir():
+            ds = pydicom.dcmread(path)
+            ds.BurnedInAnnotation = "NO"
+            ds.save_as(path)
+    assert crop(source, tmp_path / "out", region=BOX).count("cropped") == 5
+
+
 def test_crop_with_a_truncated_slice_writes_nothing(tmp_path: Path) -> None:
     """A series with a hole would pass for a whole one."""
     source = write_series(tmp_path / "in", "axial")

@@ -18,6 +18,7 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
 from gpushrink.convert import encoders, image, transcode
 from gpushrink.convert.encapsulate import check_offsets, encapsulate_frames
+from gpushrink.convert.files import put_bytes
 from gpushrink.convert.frames import PixelLayout, native_frames, read_layout, stray_bits
 from gpushrink.convert.prove import compare_by_one_of
 from gpushrink.convert.report import KeepSourceError, TranscodeReport
@@ -320,6 +321,13 @@ def test_wrong_arguments_start_nothing(tmp_path: Path) -> None:
     with pytest.raises(DestinationError, match="not empty"):
         transcode(tmp_path / "in", tmp_path / "full", to="rle")
     assert transcode(tmp_path / "in", tmp_path / "full", to="rle", threads=1, force=True).count("transcoded") == 1
+
+
+def test_place_that_cannot_be_written_is_a_destination_error(tmp_path: Path) -> None:
+    """Clearing up after a failed write must not hide it behind an error of its own."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DestinationError):
+        put_bytes(tmp_path / "file" / "below.dcm", b"1")
 
 
 def test_offset_table_points_at_each_frame_and_fragments_are_even() -> None:
