@@ -21,7 +21,7 @@ from gpushrink.convert.encapsulate import check_offsets, encapsulate_frames
 from gpushrink.convert.files import put_bytes
 from gpushrink.convert.frames import PixelLayout, native_frames, read_layout, stray_bits
 from gpushrink.convert.prove import compare_by_one_of
-from gpushrink.convert.report import KeepSourceError, TranscodeReport
+from gpushrink.convert.report import FileOutcome, KeepSourceError, TranscodeReport
 from gpushrink.convert.structure import check_whole
 from gpushrink.convert.syntaxes import TARGETS
 from gpushrink.errors import DestinationError, InputError, MissingCodecError, UsageError
@@ -297,6 +297,23 @@ def test_file_that_ends_a_worker_is_copied_and_named_and_the_others_go_on(
     assert "breaks off" in report.files[1].reason
     assert (tmp_path / "out" / "1bad.dcm").read_bytes() == (tmp_path / "in" / "1bad.dcm").read_bytes()
     assert {p.name for p in (tmp_path / "out").iterdir()} == {p.name for p in (tmp_path / "in").iterdir()}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_interrupted_transcode_leaves_whole_files_only(tmp_path: Path, threads: int) -> None:
+    """No temporary file stays, and what has its name is complete."""
+    for index in range(6):
+        save(base_image(IMAGES["u12"][0], bits_stored=12), tmp_path / "in" / f"{index}.dcm")
+
+    def stop(done: int, total: int, outcome: FileOutcome) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        transcode(tmp_path / "in", tmp_path / "out", to="rle", threads=threads, progress=stop)
+    left = list((tmp_path / "out").iterdir())
+    assert {p.name for p in left} <= {f"{i}.dcm" for i in range(6)}
+    assert left
+    assert all(np.array_equal(pydicom.dcmread(p).pixel_array, IMAGES["u12"][0]) for p in left)
 
 
 def test_digital_signatures_give_a_warning(tmp_path: Path) -> None:
