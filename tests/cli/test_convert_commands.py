@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,20 @@ def test_transcode_prints_its_report_as_json(app: typer.Typer, folder: Path) -> 
     report = json.loads(result.stdout)
     assert report["totals"]["files"] == 1
     assert report["files"][0]["path"] == "ct.dcm"
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_transcode_says_where_no_second_code_base_proved_it(
+    app: typer.Typer, folder: Path, monkeypatch: pytest.MonkeyPatch, installed: bool
+) -> None:
+    """Without the extra the proof is weaker, and the user hears of it."""
+    pytest.importorskip("av", reason="the extra 'convert-proof' is not installed")
+    if not installed:
+        monkeypatch.setitem(sys.modules, "av", None)
+    words = ["transcode", str(folder), str(folder.parent / "out"), "--to", "j2k", "--threads", "1"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert ("convert-proof" in result.stderr) != installed
 
 
 def test_crop_writes_the_box_and_says_so(app: typer.Typer, folder: Path) -> None:
