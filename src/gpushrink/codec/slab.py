@@ -63,7 +63,7 @@ def encode_slab(
     # Drawn or clipped pictures repeat themselves: there dictionary stages win, and LZMA most.
     repeats = len(bytestream.zstd_compress(part.tobytes(), level=3)) * scale < least * _NEAR_REPEATS
     if repeats or len(data) <= _SMALL:
-        kind, coded = bytestream.squeeze(data, effort=0 if level == "fast" else 2)
+        kind, coded = bytestream.squeeze(data, effort={"fast": 0, "default": 3}.get(level, 4))
         candidates.append((BlockCodec(kind), coded))
     return min(candidates, key=lambda pair: len(pair[1]))
 

@@ -88,7 +88,7 @@ def decode_block(
     CorruptError
         If the bytes do not decode to that size.
     """
-    if codec in (BlockCodec.STORED, BlockCodec.ZSTD, BlockCodec.LZMA):
+    if codec in (BlockCodec.STORED, BlockCodec.ZSTD, BlockCodec.LZMA, BlockCodec.MATCHED):
         return bytestream.expand(codec, coded, size=decoded, limit=decoded)
     cursor = Cursor(coded, "a slab")
     shape, sample = parse_slab_head(cursor)

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 from gpushrink.archive import blocks
@@ -26,6 +27,9 @@ __all__ = ["PackReport", "RoleSizes", "pack_to_sink"]
 
 # Source bytes on their way: each costs several while it is coded, whatever the number of threads.
 _FLIGHT_BYTES = 256 << 20
+# Jobs are tried together where Zstandard, at the level, makes them this much smaller so.
+_PROBE_LEVEL = 3
+_CLEARLY = 0.98
 _BLOCK_COST = 32  # a block's header and its share of the index, in bytes
 
 
@@ -215,20 +219,51 @@ def _run(job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec) ->
         shape = SlabShape(len(frames), volume.rows, volume.columns)
         codec, coded = encode_slab(data, shape, volume.sample, level=level, slab_codec=slab_codec)
     else:
-        role = job.role
         data = _gather(job, found)
-        codec, coded = _encode_bytes(role, data, level)
+        if job.role == Role.ENCAPSULATED:
+            return [_encode(part, content, _effort(job.role, level)) for part, content in _split_streams(job, data)]
+        return [_encode(job, data, _effort(job.role, level))]
     ids = tuple(sorted({target.file_id for target in job.targets}))
     return [_Coded(blocks.pack_data(len(data), job.targets, coded), codec, role, len(data), ids)]
+
+
+def _split_streams(job: BytesJob, data: bytes) -> Iterator[tuple[BytesJob, bytes]]:
+    """Give a job for each kind of stream in a job, with its bytes: compressed images of one kind are alike."""
+    from gpushrink.codec.matched import group_streams  # here: native studies need it not
+
+    begins = [0, *accumulate(piece.length for piece in job.pieces)]
+    groups = group_streams([memoryview(data)[begins[k] : begins[k + 1]] for k in range(len(job.pieces))])
+    for group in range(max(groups) + 1):
+        chosen = [k for k in range(len(groups)) if groups[k] == group]
+        if len(chosen) == len(groups):
+            yield job, data
+        else:
+            yield job.part(chosen), b"".join(data[begins[k] : begins[k + 1]] for k in chosen)
+
+
+def _encode(job: BytesJob, data: bytes, effort: int) -> _Coded:
+    """Code bytes that are no samples; see `bytestream.squeeze`."""
+    kind, coded = bytestream.squeeze(data, effort=effort)
+    ids = tuple(sorted({target.file_id for target in job.targets}))
+    return _Coded(blocks.pack_data(len(data), job.targets, coded), BlockCodec(kind), job.role, len(data), ids)
 
 
 def _run_batch(job: BatchJob, found: Sequence[Found], level: str, slab_codec: SlabCodec) -> list[_Coded]:
     """Code jobs apart and all together, and keep what is smaller."""
     apart = [coded for one in job.jobs for coded in _run(one, found, level, slab_codec)]
-    if level == "fast":
+    if level == "fast" or not _repeat_each_other(job, found):
         return apart
-    solid = _run(job.solid, found, level, slab_codec)
+    solid = [_encode(job.solid, _gather(job.solid, found), 4 if level == "max" else 2)]
     return min(apart, solid, key=lambda some: sum(len(one.payload) + _BLOCK_COST for one in some))
+
+
+def _repeat_each_other(job: BatchJob, found: Sequence[Found]) -> bool:
+    """Tell whether jobs are clearly smaller together, as a fast stage sees it."""
+    data, apart, at = _gather(job.solid, found), 0, 0
+    for one in job.jobs:
+        apart += len(bytestream.zstd_compress(data[at : at + one.size], level=_PROBE_LEVEL))
+        at += one.size
+    return len(bytestream.zstd_compress(data, level=_PROBE_LEVEL)) < _CLEARLY * apart
 
 
 def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
@@ -244,18 +279,11 @@ def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
     return b"".join(parts)
 
 
-def _encode_bytes(role: Role, data: bytes, level: str) -> tuple[BlockCodec, bytes]:
-    """Code bytes that are no samples, with an effort that fits what they are."""
-    effort = (1 if role == Role.HEADER else 0) if level == "fast" else 2
-    if role == Role.ENCAPSULATED and effort and not _gives_way(data):
-        effort = 0
-    kind, coded = bytestream.squeeze(data, effort=effort)
-    return BlockCodec(kind), coded
-
-
-def _gives_way(data: bytes) -> bool:
-    """Tell whether compressed pixel data still holds enough redundancy to spend LZMA's time on."""
-    return len(bytestream.zstd_compress(data, level=3)) < 0.98 * len(data)
+def _effort(role: Role, level: str) -> int:
+    """Return how hard to try bytes of a role."""
+    if role == Role.HEADER:
+        return 1 if level == "fast" else 2
+    return {"fast": 0, "default": 3}.get(level, 4)
 
 
 def _text(path: bytes) -> str:
