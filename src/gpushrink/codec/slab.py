@@ -14,7 +14,7 @@ SLAB_BYTES = 16 << 20
 SLAB_FRAMES = 256
 _SAMPLE_BYTES = 1 << 19
 # A simple stage is tried in full where its sample comes this near to the volume codec: samples err.
-_NEAR = 1.1
+_NEAR_PLANES = 1.25
 _NEAR_REPEATS = 1.3
 _SMALL = 1 << 16
 
@@ -58,7 +58,7 @@ def encode_slab(
     part = _middle(frames_as_samples(data, shape, sample))
     scale = len(data) / part.nbytes
     axes, fold, size = planes.choose(part)
-    if size * scale < least * _NEAR:
+    if size * scale < least * _NEAR_PLANES:
         candidates.append((BlockCodec.PLANES, encode_slab_as_planes(data, shape, sample, axes, fold)))
     # Drawn or clipped pictures repeat themselves: there dictionary stages win, and LZMA most.
     repeats = len(bytestream.zstd_compress(part.tobytes(), level=3)) * scale < least * _NEAR_REPEATS

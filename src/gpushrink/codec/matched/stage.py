@@ -28,17 +28,21 @@ _BYTE_BEFORE = 1
 _MORE_CONTEXTS = (Context(1, 6, 2, 5), Context(1, 8, 3, 3))
 # Contexts are compared on so many literals.
 _SAMPLE = (1 << 16, 1 << 18)
+# So few do not fill the tables of more than 256 contexts.
+_FEW = 1 << 12
 _HEADS_LOG2 = (18, 20)
 _LEAST_HEADS_LOG2 = 8
 
 
-def encode(data: bytes, *, effort: int = 0, engine: EngineName | Engine = "auto") -> bytes:
+def encode(data: bytes, *, effort: int = 0, row: int = 0, engine: EngineName | Engine = "auto") -> bytes:
     """Code bytes; what comes out may be longer than they are.
 
     Parameters
     ----------
     effort
         0 or 1: how much is tried.
+    row
+        The bytes of a row where the bytes are a picture: the byte above may then be part of a context.
     engine
         Who computes; the bytes are the same.
     """
@@ -48,7 +52,7 @@ def encode(data: bytes, *, effort: int = 0, engine: EngineName | Engine = "auto"
     prices = literal_prices(run.count(data, nothing, _CONTEXTS[_BYTE_BEFORE], every))
     heads_log2 = min(_HEADS_LOG2[effort], max(_LEAST_HEADS_LOG2, len(data).bit_length()))
     matches = run.find(data, prices, heads_log2)
-    context = _choose_context(data, matches, effort, run)
+    context = _choose_context(data, matches, effort, row, run)
     grouping = group_contexts(run.count(data, matches, context, 1), run, MOST_GROUPS)
     return _write(data, matches, context, grouping, run)
 
@@ -58,11 +62,15 @@ def _one_in(literals: int, effort: int) -> int:
     return max(1, literals // _SAMPLE[effort])
 
 
-def _choose_context(data: bytes, matches: Matches, effort: int, engine: Engine) -> Context:
+def _choose_context(data: bytes, matches: Matches, effort: int, row: int, engine: Engine) -> Context:
     """Return the context under which a sample of the literals is smallest."""
     literals = len(data) - int(matches.lengths.sum())
     every = _one_in(literals, effort)
     choices = _CONTEXTS + _MORE_CONTEXTS * effort
+    if 1 < row <= MOST_BACK:
+        choices += (Context(1, 8, row, 3),)
+    if literals < _FEW:
+        choices = _CONTEXTS[: _BYTE_BEFORE + 1]
     sizes = [estimate(engine.count(data, matches, one, every), engine, MOST_GROUPS, every) for one in choices]
     # Few contexts are quicker to put in groups: without much effort, the byte before does where it does nearly as well.
     if not effort and sizes[_BYTE_BEFORE] * 100 < min(sizes) * 101:
