@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gpushrink.codec import matched
 from gpushrink.errors import CorruptError
 
-__all__ = ["choose", "decode", "encode"]
+__all__ = ["choose", "decode", "encode", "refine"]
 
 _LEVEL = 3
 
@@ -105,6 +105,16 @@ def choose(samples: Samples) -> tuple[int, int, int]:
         if size < best[2]:
             best = (useful, fold, size)
     return best
+
+
+def refine(samples: Samples, axes: int, fold: int) -> tuple[int, int]:
+    """Return (axes, fold), or no differences but between components where a sample is smaller so.
+
+    Drawings have few values: their differences have more, which Zstandard minds less than the matched stage.
+    """
+    plain = (8 if samples.shape[1] > 1 else 0, 0)
+    sizes = {one: len(encode(samples, axes=one[0], fold=one[1])) for one in ((axes, fold), plain)}
+    return min(sizes, key=lambda one: sizes[one])
 
 
 def _difference(array: Samples, axis: int) -> Samples:

@@ -12,7 +12,7 @@ LEVELS = ("fast", "default", "max")
 
 SLAB_BYTES = 16 << 20
 SLAB_FRAMES = 256
-_SAMPLE_BYTES = 1 << 19
+_SAMPLE_BYTES = 1 << 17
 # A simple stage is tried in full where its sample comes this near to the volume codec: samples err.
 _NEAR_PLANES = 1.25
 _NEAR_REPEATS = 1.3
@@ -59,6 +59,7 @@ def encode_slab(
     scale = len(data) / part.nbytes
     axes, fold, size = planes.choose(part)
     if size * scale < least * _NEAR_PLANES:
+        axes, fold = planes.refine(part, axes, fold)
         candidates.append((BlockCodec.PLANES, encode_slab_as_planes(data, shape, sample, axes, fold)))
     # Drawn or clipped pictures repeat themselves: there dictionary stages win, and LZMA most.
     repeats = len(bytestream.zstd_compress(part.tobytes(), level=3)) * scale < least * _NEAR_REPEATS

@@ -148,6 +148,12 @@ def find_matches(
                     recent1 = recent0
                     recent0 = back
                 found += 1
+                # Where it ends is a place that later repeats go on from.
+                place = end - HASHED
+                if place > at:
+                    key = word_at(data, place) * _FIRST_FACTOR
+                    key += (byte_at(data, place + 4) | (byte_at(data, place + 5) << 8)) * _SECOND_FACTOR
+                    heads[(key >> _HASH_SHIFT) & mask] = place
                 last = end
                 at = end
         if length == 0:

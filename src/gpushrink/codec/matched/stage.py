@@ -30,8 +30,8 @@ _MORE_CONTEXTS = (Context(1, 6, 2, 5), Context(1, 8, 3, 3))
 _SAMPLE = (1 << 16, 1 << 18)
 # So few do not fill the tables of more than 256 contexts.
 _FEW = 1 << 12
-_HEADS_LOG2 = (18, 20)
-_LEAST_HEADS_LOG2 = 8
+# A place of the hash for each 8 to 4 bytes, with more effort twice as many.
+_LEAST_HEADS_LOG2, _MOST_HEADS_LOG2 = 8, 20
 
 
 def encode(data: bytes, *, effort: int = 0, row: int = 0, engine: EngineName | Engine = "auto") -> bytes:
@@ -50,7 +50,7 @@ def encode(data: bytes, *, effort: int = 0, row: int = 0, engine: EngineName | E
     nothing = Matches(*(np.zeros(0, np.int64) for _ in range(3)))
     every = _one_in(len(data), effort)
     prices = literal_prices(run.count(data, nothing, _CONTEXTS[_BYTE_BEFORE], every))
-    heads_log2 = min(_HEADS_LOG2[effort], max(_LEAST_HEADS_LOG2, len(data).bit_length()))
+    heads_log2 = min(_MOST_HEADS_LOG2, max(_LEAST_HEADS_LOG2, len(data).bit_length() - 3 + effort))
     matches = run.find(data, prices, heads_log2)
     context = _choose_context(data, matches, effort, row, run)
     grouping = group_contexts(run.count(data, matches, context, 1), run, MOST_GROUPS)
