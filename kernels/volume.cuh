@@ -25,7 +25,8 @@ struct Around {
     const u16* samples;    // of the slab
     const i16* residuals;  // of all stages, one after another
     const i32* model;
-    i64 at, column, row, first, second, stage_size;
+    i64 at, first, second, stage_size;
+    i32 column, row;  // at most 2^28 and a few: a plane has no more samples
 };
 
 __device__ __forceinline__ i64 place_of(const Around& a, int role, int row, int column) {
@@ -48,26 +49,43 @@ __device__ __forceinline__ u32 count_reached(const i32* thresholds, i32 count, i
     return reached;
 }
 
+// How much changes around a sample, within its plane and towards its references, and whether nothing does.
+struct Activity {
+    i32 spatial, temporal;
+    u32 direction;
+    bool flat;
+};
+
 template <bool REFS>
-__device__ __forceinline__ u32 classify(const Around& a, bool& flat) {
+__device__ __forceinline__ Activity measure_activity(const Around& a) {
     const i32 w = sample_of(a, 0, 0, -1), ww = sample_of(a, 0, 0, -2), n = sample_of(a, 0, -1, 0);
     const i32 nn = sample_of(a, 0, -2, 0), nw = sample_of(a, 0, -1, -1), ne = sample_of(a, 0, -1, 1);
     const i32 across = abs(w - nw) + abs(n - nn), along = abs(n - nw) + abs(n - ne);
-    i32 spatial = across + along + abs(w - ww), temporal = 0;
+    Activity found;
+    found.spatial = across + along + abs(w - ww);
+    found.temporal = 0;
     if (REFS) {
         const i32 p = sample_of(a, 1, 0, 0), pw = sample_of(a, 1, 0, -1), pn = sample_of(a, 1, -1, 0);
-        spatial += abs(p - pw) + abs(p - sample_of(a, 1, 0, 1)) + abs(p - pn) + abs(p - sample_of(a, 1, 1, 0));
-        temporal = abs(w - pw) + abs(n - pn) + abs(p - sample_of(a, 2, 0, 0));
-        temporal += abs(nw - sample_of(a, 1, -1, -1)) + abs(ne - sample_of(a, 1, -1, 1));
+        found.spatial += abs(p - pw) + abs(p - sample_of(a, 1, 0, 1)) + abs(p - pn) + abs(p - sample_of(a, 1, 1, 0));
+        found.temporal = abs(w - pw) + abs(n - pn) + abs(p - sample_of(a, 2, 0, 0));
+        found.temporal += abs(nw - sample_of(a, 1, -1, -1)) + abs(ne - sample_of(a, 1, -1, 1));
     }
+    found.direction = (u32)(2 * across >= along) + (u32)(across >= along) + (u32)(across >= 2 * along);
+    found.flat = w == n && w == nw && w == ne && w == ww && w == nn;
+    return found;
+}
+
+template <bool REFS>
+__device__ __forceinline__ u32 classify(const Around& a, bool& flat) {
+    const Activity activity = measure_activity<REFS>(a);
     const i32* const kind = a.model + MODEL_KIND(REFS);
-    u32 found = count_reached(a.model + kind[KIND_SPATIAL], kind[KIND_SPATIAL_COUNT], spatial);
+    u32 found = count_reached(a.model + kind[KIND_SPATIAL], kind[KIND_SPATIAL_COUNT], activity.spatial);
     found = found * (u32)(kind[KIND_TEMPORAL_COUNT] + 1) +
-            count_reached(a.model + kind[KIND_TEMPORAL], kind[KIND_TEMPORAL_COUNT], temporal);
+            count_reached(a.model + kind[KIND_TEMPORAL], kind[KIND_TEMPORAL_COUNT], activity.temporal);
 #if DIRECTIONS == 4
-    found = 4u * found + (u32)(2 * across >= along) + (u32)(across >= along) + (u32)(across >= 2 * along);
+    found = 4u * found + activity.direction;
 #endif
-    flat = w == n && w == nw && w == ne && w == ww && w == nn;
+    flat = activity.flat;
     return found;
 }
 

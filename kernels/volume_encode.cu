@@ -96,7 +96,7 @@ __device__ __forceinline__ Around around_raster(const u16* samples, const i16* r
     a.model = model;
     a.at = z * size + (i64)(sample / columns + 2u) * pitch + (i64)(sample % columns) + 3;
     a.column = 1;
-    a.row = pitch;
+    a.row = (i32)pitch;
     a.first = -size * first[z];
     a.second = -size * second[z];
     a.stage_size = (i64)stage_size;

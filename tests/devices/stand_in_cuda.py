@@ -83,10 +83,22 @@ class Allocation:
             cls.current = kept
 
 
-def allocate(shape: int | tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+class CardArray(np.ndarray[Any, Any]):
+    """Refuse writes where the device's own stream is not the current one: CuPy would take another."""
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        assert Allocation.current is not None, "a write outside the device's own stream"
+        super().__setitem__(key, value)
+
+    def fill(self, value: Any) -> None:
+        assert Allocation.current is not None, "a write outside the device's own stream"
+        super().fill(value)
+
+
+def allocate(shape: int | tuple[int, ...], dtype: Any) -> CardArray:
     """Ask the allocator in force, then give zeros."""
     assert Allocation.current is not None, "an allocation outside the device's own pool"
-    array = np.zeros(shape, dtype)
+    array = np.zeros(shape, dtype).view(CardArray)
     Allocation.current(array.nbytes)
     return array
 
@@ -116,7 +128,7 @@ def make_cupy() -> ModuleType:
     def asnumpy(array: np.ndarray[Any, Any], *, stream: Context, blocking: bool) -> np.ndarray[Any, Any]:
         assert blocking
         assert isinstance(stream, Context)
-        return array.copy()
+        return np.array(array, subok=False)
 
     module.asarray, module.asnumpy, module.RawModule = asarray, asnumpy, RawModule
     module.cuda = SimpleNamespace(

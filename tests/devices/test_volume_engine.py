@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from gpushrink.codec.volume.slab import CHAIN, decode_slab, encode_slab
+from gpushrink.devices import host, volume_program
+from gpushrink.devices.device import Kernel
 from gpushrink.devices.emulation.build import Sanitizer, find_compiler
+from gpushrink.devices.emulation.module import KernelFaultError
 from gpushrink.devices.emulation.schedule import EVERY_SCHEDULE, Schedule
 from gpushrink.devices.host import HostDevice
+from gpushrink.devices.program import compose
 from gpushrink.devices.volume_engine import DeviceVolumeCodec
 from gpushrink.errors import CorruptError, DeviceUnavailableError, GpushrinkError
 
@@ -73,6 +79,17 @@ def test_slab_in_any_schedule_gives_the_same(schedule: Schedule, level: str) -> 
     payload = codec.encode_slab(samples, level=level)
     assert payload == encode_slab(samples, level=level, engine="numpy")
     assert (codec.decode_slab(payload, shape=(3, 11, 300), dtype="int16") == samples).all()
+    stepped = DeviceVolumeCodec(HostDevice(schedule=schedule), stepped=True)
+    assert (stepped.decode_slab(payload, shape=(3, 11, 300), dtype="int16") == samples).all()
+
+
+@pytest.mark.parametrize("schedule", EVERY_SCHEDULE[1:3], ids=str)
+def test_slab_with_many_classes_fits_the_same_model(schedule: Schedule) -> None:
+    """Classes of more voxels than one block sums over, and 16-bit extremes, give the reference's coefficients."""
+    samples = volume((5, 100, 240), "uint16", seed=11, content="wide")
+    samples[2, 20:40, 30:60] = np.random.default_rng(12).choice([0, 65535], (20, 30))
+    codec = DeviceVolumeCodec(HostDevice(schedule=schedule))
+    assert codec.encode_slab(samples, level="default") == encode_slab(samples, level="default")
 
 
 @pytest.mark.parametrize("schedule", EVERY_SCHEDULE[:4], ids=str)
@@ -85,6 +102,8 @@ def test_slabs_side_by_side_give_the_whole_volume(schedule: Schedule) -> None:
     depths = [end - begin for begin, end, _ in cuts]
     codec = DeviceVolumeCodec(HostDevice(schedule=schedule))
     assert (codec.decode_slabs(payloads, depths=depths, rows=9, columns=14, dtype="int16") == whole).all()
+    stepped = DeviceVolumeCodec(HostDevice(schedule=schedule), stepped=True)
+    assert (stepped.decode_slabs(payloads, depths=depths, rows=9, columns=14, dtype="int16") == whole).all()
     with pytest.raises(CorruptError):
         codec.decode_slabs(payloads, depths=[5, 2, 2, 3], rows=9, columns=14, dtype="int16")
 
@@ -105,6 +124,56 @@ def test_slab_sanitized_raises_no_alarm(sanitizer: Sanitizer) -> None:
     codec = DeviceVolumeCodec(HostDevice(sanitizer=sanitizer))
     payload = codec.encode_slab(samples)
     assert (codec.decode_slab(payload, shape=(3, 3, 4), dtype="int16") == samples).all()
+
+
+class LateStart(HostDevice):
+    """Hand the second plane out first, so that it waits for one that has not begun."""
+
+    def launch(self, kernel: Kernel, **rest: Any) -> None:
+        """Launch; the counter of tickets begins at 1."""
+        if kernel.name == "decode_planes" and rest["args"][-1] < 0:
+            rest["args"][-4][:] = 1
+        super().launch(kernel, **rest)
+
+
+def test_decode_that_waits_in_vain_is_done_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait has an end: the launch is given up, its faults say so, and the planes are decoded a step a launch."""
+    monkeypatch.setattr(volume_program, "_MOST_POLLS", 40)
+    samples = volume((2, 9, 14), "int16", seed=13)
+    device = LateStart()
+    codec = DeviceVolumeCodec(device)
+    payload = encode_slab(samples, level="fast")
+    assert (codec.decode_slab(payload, shape=(2, 9, 14), dtype="int16") == samples).all()
+    assert device.launches["decode_planes"] == 1 + 14 + 2 * 8 + 5 + volume_program.count_lag(0)
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        ("__threadfence();  // the block's writes", "// the block's writes"),
+        ("__threadfence();  // what follows", "// what follows"),
+        ("__syncthreads();\n        if (plane.stalled) break;", "if (plane.stalled) break;"),
+    ],
+    ids=["no fence before the count", "no fence after the wait", "no barrier after the wait"],
+)
+def test_decoder_without_one_of_its_fences_raises_an_alarm(
+    planted: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TSan sees the race between planes where a fence or barrier is taken out.
+
+    Blocks run one after the other here, so a count that comes too early, without a barrier before it, cannot be seen.
+    """
+    monkeypatch.setattr(host, "compose", lambda name: plant(compose(name), *planted))
+    samples = volume((3, 5, 6), "int16", seed=5, content="noise")
+    payload = encode_slab(samples, level="fast")
+    with pytest.raises(KernelFaultError, match="data race"):
+        DeviceVolumeCodec(HostDevice(sanitizer=Sanitizer.THREAD)).decode_slab(payload, shape=(3, 5, 6), dtype="int16")
+
+
+def plant(text: str, right: str, wrong: str) -> str:
+    """Put a bug into a kernel that ships, if it is the one that has the place for it."""
+    assert right in text or "decode_planes" not in text
+    return text.replace(right, wrong)
 
 
 def _outcome(decode: object) -> bytes | type[GpushrinkError]:

@@ -157,3 +157,14 @@ def test_call_impossible_launch_is_refused(grid: tuple[int, ...], block: tuple[i
     module = EmulatedModule((PLANTED / "scalar_arguments.cu").read_text(encoding="utf-8"))
     with pytest.raises(KernelFaultError, match=r"^bad launch"):
         module.get_function("planted")(grid, block, [out(), np.uint32(3), np.uint64(1)], shared_mem=shared)
+
+
+def test_thread_sanitizer_barrier_of_one_block_does_not_order_the_next() -> None:
+    """A word that one block writes and the next one reads races, whatever barriers both have gone through."""
+    code = (
+        'extern "C" __global__ void planted(unsigned* words) {'
+        " __syncthreads(); if (threadIdx.x == blockIdx.x) words[blockIdx.x ? 1 : 0] = words[0] + 1u; __syncthreads(); }"
+    )
+    module = EmulatedModule(code, sanitizer=Sanitizer.THREAD, timeout_s=60)
+    with pytest.raises(KernelFaultError, match=r"(?s)^thread sanitizer.*data race"):
+        module.get_function("planted")((2,), (64,), [out(2)])

@@ -47,7 +47,7 @@ def test_kernel_compiles_within_limits(major: int, architecture: int, file: str,
     }
     assert set(kernels) == set(limits)
     for name, kernel in kernels.items():
-        assert (kernel.stack_bytes, kernel.spill_bytes) == (0, 0), kernel
+        assert max(kernel.stack_bytes, kernel.spill_bytes) <= limits[name].spill_bytes, kernel
         assert kernel.registers <= limits[name].registers, kernel
         assert kernel.shared_bytes <= limits[name].shared_bytes, kernel
 

@@ -102,7 +102,7 @@ def _choices_of_lzma(data: bytes, effort: int) -> list[tuple[int, bytes]]:
 def _gives_way(data: bytes) -> bool:
     """Tell whether bytes are uneven enough, or repeat enough, for the matched stage to gain something."""
     counts = np.bincount(np.frombuffer(data, np.uint8), minlength=256)
-    bits = int(histogram_cost(counts)) >> FRACTION_BITS
+    bits = int(histogram_cost(counts[None])[0]) >> FRACTION_BITS
     return bits < _EVEN * 8 * len(data) or len(zstd_compress(data, level=1)) < _NOTHING * len(data)
 
 

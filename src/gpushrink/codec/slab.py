@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from gpushrink.codec import bytestream, planes
 from gpushrink.codec.table import CPU, SlabCodec, encode_slab_as_planes, encode_slab_as_volume, frames_as_samples
 from gpushrink.model import BlockCodec, SampleFormat, SlabShape
@@ -17,6 +19,8 @@ _SAMPLE_BYTES = 1 << 17
 _NEAR_PLANES = 1.25
 _NEAR_REPEATS = 1.3
 _SMALL = 1 << 16
+_BANDS = 6
+_BAND_ROWS = 4
 
 
 def slab_ranges(frames: int, frame_bytes: int) -> list[tuple[int, int]]:
@@ -33,7 +37,7 @@ def slab_ranges(frames: int, frame_bytes: int) -> list[tuple[int, int]]:
 
 
 def encode_slab(
-    data: bytes, shape: SlabShape, sample: SampleFormat, *, level: str, slab_codec: SlabCodec = CPU
+    data: bytes, shape: SlabShape, sample: SampleFormat, *, level: str, slab_codec: SlabCodec = CPU, threads: int = 1
 ) -> tuple[BlockCodec, bytes]:
     """Code a slab with the volume codec, or with a simple stage where that comes out smaller.
 
@@ -45,6 +49,8 @@ def encode_slab(
         "fast", "default" or "max": how much the volume codec tries.
     slab_codec
         What runs the volume codec; all give the same bytes.
+    threads
+        How many processors it may use; never changes the bytes.
 
     Returns
     -------
@@ -53,9 +59,14 @@ def encode_slab(
     """
     candidates: list[tuple[BlockCodec, bytes]] = [(BlockCodec.STORED, data)]
     if sample.item_bytes <= 2:
-        candidates.append((BlockCodec.VOLUME, encode_slab_as_volume(data, shape, sample, level, slab_codec=slab_codec)))
+        candidates.append(
+            (
+                BlockCodec.VOLUME,
+                encode_slab_as_volume(data, shape, sample, level, slab_codec=slab_codec, threads=threads),
+            )
+        )
     least = len(candidates[-1][1])
-    part = _middle(frames_as_samples(data, shape, sample))
+    part = _sample(frames_as_samples(data, shape, sample))
     scale = len(data) / part.nbytes
     axes, fold, size = planes.choose(part)
     if size * scale < least * _NEAR_PLANES:
@@ -69,15 +80,17 @@ def encode_slab(
     return min(candidates, key=lambda pair: len(pair[1]))
 
 
-def _middle(samples: planes.Samples) -> planes.Samples:
-    """Take a few whole slices, or the middle rows of large ones, from the middle of a slab."""
+def _sample(samples: planes.Samples) -> planes.Samples:
+    """Take a few whole slices from the middle of a slab, of large ones some bands of rows."""
     slices, _, rows, _ = samples.shape
     frame_bytes = samples.nbytes // slices
     taken = min(slices, max(2, _SAMPLE_BYTES // frame_bytes))
     start = (slices - taken) // 2
     part = samples[start : start + taken]
-    if part.nbytes > 2 * _SAMPLE_BYTES:
-        height = min(rows, max(8, rows * 2 * _SAMPLE_BYTES // part.nbytes))
-        top = (rows - height) // 2
-        part = part[:, :, top : top + height]
-    return part
+    if part.nbytes <= 2 * _SAMPLE_BYTES:
+        return part
+    # Drawings are not the same from top to bottom.
+    height = max(_BAND_ROWS, rows * 2 * _SAMPLE_BYTES // part.nbytes // _BANDS)
+    count = max(1, min(_BANDS, rows // height))
+    tops = [(2 * k + 1) * rows // (2 * count) - height // 2 for k in range(count)]
+    return np.concatenate([part[:, :, top : top + height] for top in tops], axis=2)

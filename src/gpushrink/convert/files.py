@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from pathlib import Path
 
 from gpushrink.errors import DestinationError, InputError
 
-__all__ = ["list_files", "prepare_destination", "put_bytes", "put_copy"]
+__all__ = ["list_files", "prepare_destination", "put_bytes", "put_copy", "remove_parts"]
 
 
 def list_files(source: Path) -> list[tuple[Path, str]]:
@@ -84,3 +85,9 @@ def put_copy(source: Path, path: Path, data: bytes) -> None:
     """Write the same bytes with the source's times."""
     put_bytes(path, data)
     shutil.copystat(source, path)
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what a process that was ended left of its attempt to write this file."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        part.unlink(missing_ok=True)

@@ -202,12 +202,20 @@ def decoded(image: SourceImage) -> tuple[Any, Iterator[Frame]]:
 def _lossy_frames(ds: Any) -> Iterator[Frame]:
     from pydicom.pixels.decoders.base import get_decoder
 
-    frames = []
-    for frame, described in get_decoder(ds.file_meta.TransferSyntaxUID).iter_array(
-        ds, raw=True, correct_unused_bits=False
-    ):
-        frames.append(np.asarray(frame))
+    decoder = get_decoder(ds.file_meta.TransferSyntaxUID)
+    failed: Exception = KeepSourceError("no decoder for its transfer syntax is installed")
+    # GDCM last: it ends the whole process on some odd files.
+    for plugin in sorted(decoder.available_plugins, key=lambda name: name == "gdcm"):
+        frames, photometric = [], ""
+        options: dict[str, Any] = {"raw": True, "correct_unused_bits": False, "decoding_plugin": plugin}
+        try:
+            for frame, described in decoder.iter_array(ds, **options):
+                frames.append(np.asarray(frame))
+                photometric = str(described["photometric_interpretation"])
+        except Exception as error:  # a decoder may raise anything
+            failed = error
+            continue
         # Decoders widen subsampled colour; the attribute must say so.
-        photometric = str(described["photometric_interpretation"])
         ds.PhotometricInterpretation = "YBR_FULL" if photometric == "YBR_FULL_422" else photometric
-    return iter(frames)
+        return iter(frames)
+    raise failed

@@ -116,6 +116,16 @@ class CudaDevice:
             found: NDArray[Any] = self._cupy.asnumpy(array, stream=self._stream, blocking=True)
             return found
 
+    def copy(self, source: DeviceArray, target: DeviceArray) -> None:
+        """See `Device`."""
+        with self._current():
+            target[...] = source
+
+    def fill(self, target: DeviceArray, value: int) -> None:
+        """See `Device`."""
+        with self._current():
+            target.fill(value)
+
     def launch(
         self,
         kernel: Kernel,
@@ -231,6 +241,12 @@ class CudaDevice:
     def synchronize(self) -> None:
         """See `Device`."""
         self._stream.synchronize()
+
+    def shift(self, target: DeviceArray, left: int, right: int) -> None:
+        """See `Device`."""
+        with self._current():
+            target <<= left
+            target >>= right
 
     def memory(self) -> DeviceMemory:
         """See `Device`; what the pool holds unused counts as free."""

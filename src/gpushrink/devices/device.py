@@ -49,7 +49,11 @@ class DeviceMemory:
 
 
 class Device(Protocol):
-    """Hold arrays and run kernels. Calls are in order; `get`, `compress_chunks` and `synchronize` wait for them."""
+    """Hold arrays and run kernels. Calls are in order; `get`, `compress_chunks` and `synchronize` wait for them.
+
+    Arrays may be sliced and viewed by anyone; what reads or writes their elements goes through these methods, which
+    alone are in order with each other.
+    """
 
     @property
     def name(self) -> str:
@@ -70,6 +74,14 @@ class Device(Protocol):
 
     def get(self, array: DeviceArray) -> NDArray[Any]:
         """Copy a device array to new host memory, and wait for it."""
+        ...
+
+    def copy(self, source: DeviceArray, target: DeviceArray) -> None:
+        """Copy between arrays of one shape and type on the device, in order with the launches."""
+        ...
+
+    def fill(self, target: DeviceArray, value: int) -> None:
+        """Set every element, in order with the launches."""
         ...
 
     def launch(
@@ -117,6 +129,10 @@ class Device(Protocol):
 
     def synchronize(self) -> None:
         """Wait for everything started."""
+        ...
+
+    def shift(self, target: DeviceArray, left: int, right: int) -> None:
+        """Shift every sample left, then right, as its type does it: in place, in order with the launches."""
         ...
 
     def memory(self) -> DeviceMemory:

@@ -75,6 +75,14 @@ class HostDevice:
         """Copy."""
         return np.array(array, order="C", copy=True)
 
+    def copy(self, source: DeviceArray, target: DeviceArray) -> None:
+        """Copy."""
+        target[...] = source
+
+    def fill(self, target: DeviceArray, value: int) -> None:
+        """Fill."""
+        target[...] = value
+
     def launch(
         self,
         kernel: Kernel,
@@ -130,6 +138,11 @@ class HostDevice:
 
     def synchronize(self) -> None:
         """Return: every launch has waited."""
+
+    def shift(self, target: DeviceArray, left: int, right: int) -> None:
+        """Shift."""
+        target <<= left
+        target >>= right
 
     def memory(self) -> DeviceMemory:
         """Tell the limit; nothing is counted."""

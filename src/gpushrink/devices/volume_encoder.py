@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpushrink.codec.entropy import encode_segments
-from gpushrink.codec.entropy.engine import Engine
-from gpushrink.codec.volume import slab
+from gpushrink.codec.volume import fit
 from gpushrink.codec.volume.geometry import Layout, References, resolve_references, wavefront_order
 from gpushrink.codec.volume.levels import Level
+from gpushrink.codec.volume.modelling import begin_model
+from gpushrink.codec.volume.payload import join_payload
 from gpushrink.devices.device import Device, DeviceArray
+from gpushrink.devices.entropy_stage import ResidentPayload, encode_resident
+from gpushrink.devices.volume_fit import DrawnSample
 from gpushrink.devices.volume_program import pack_model, volume_kernel
 from gpushrink.devices.volume_shape import (
     BLOCK_THREADS,
@@ -71,47 +72,47 @@ class PaddedSlab:
 class SlabEncoding:
     """One way of encoding a slab, on its way to bytes."""
 
-    def __init__(self, padded: PaddedSlab, entropy: Engine, way: Level) -> None:
-        self._padded, self._entropy, self._steer = padded, entropy, way
+    def __init__(self, padded: PaddedSlab, way: Level, *, judge: bool) -> None:
+        self._padded, self._steer, self._judge = padded, way, judge
         self._device, self._geometry, self._layout = padded.device, padded.geometry, padded.layout
         self._planes, self._stage_size = padded.planes, padded.size
         self._first, self._second = padded.first, padded.second
-        self._model = slab.begin_model(
+        self._model = begin_model(
             way, padded.size, least=padded.least, span=padded.span, start=padded.start, references=padded.pattern
         )
         self._residuals = self._device.empty(self._model.stage_count * self._stage_size, np.int16)
 
-    def run(self) -> bytes:
-        """Fit, predict, gather and code; give the slab's bytes."""
+    def run(self) -> ResidentPayload:
+        """Fit, predict, gather and code; give the slab's bytes, and the size to judge them by."""
         self._fit()
         return self._write()
 
     def _launch(self, name: str, grid: tuple[int, ...], args: list[Any]) -> None:
         self._padded.launch(name, grid, args, self._steer.tap_set)
 
-    def predict(self, stage: int) -> NDArray[np.int16]:
-        """Predict every sample in one stage and give its residuals, edges included."""
+    def _predict(self, stage: int) -> None:
+        """Predict every sample in one stage, edges included."""
         geometry, packed = self._geometry, self._device.put(pack_model(self._model))
         common = [*geometry.sizes, self._first, self._second, np.uint64(self._stage_size), np.uint32(stage)]
         self._launch("predict_stage", geometry.grid(geometry.area), [self._planes, self._residuals, packed, *common])
         echoes = self._residuals[stage * self._stage_size : (stage + 1) * self._stage_size]
         self._launch("pad_residuals", geometry.grid(self._layout.size), [*geometry.sizes, self._first, echoes])
-        found: NDArray[np.int16] = self._device.get(echoes)
-        return found
 
     def _fit(self) -> None:
-        """Fit stage after stage on the host; predict every sample on the device."""
-        flat = self._device.get(self._planes)
-        pitch = self._layout.row_step
-        residuals = np.zeros(
-            (self._model.stage_count, self._geometry.depth, self._layout.size // pitch, pitch), np.int16
-        )
-        slab._fit_model(
-            self._model, self._steer, cast(ModuleType, _Predictor(self, residuals)),
-            flat.reshape(residuals.shape[1:]), residuals, self._padded.pairs, self._layout,
-        )  # fmt: skip
+        """Fit stage after stage, as `modelling.fit_model` does, with the sums taken on the device."""
+        model, pairs = self._model, self._padded.pairs
+        drawn: dict[bool, DrawnSample] = {}
+        for kind in sorted({pair is not None for pair in pairs}):
+            drawn[kind] = DrawnSample(self._padded, self._residuals, model, self._steer, kind=kind)
+            model.plane_models[kind] = drawn[kind].part
+        for stage in range(model.stage_count):
+            for sample in drawn.values():
+                sample.part.coefficients.append(sample.fit_stage(stage))
+            self._predict(stage)
+        energies = {kind: sample.fit_weights() for kind, sample in drawn.items()}
+        model.levels = fit.choose_levels(self._steer, energies, pairs, self._padded.size)
 
-    def _write(self) -> bytes:
+    def _write(self) -> ResidentPayload:
         device, geometry, model = self._device, self._geometry, self._model
         contexts = device.empty(geometry.depth * geometry.area, np.uint8)
         found = device.zeros((geometry.depth, CONTEXTS), np.uint32)
@@ -134,11 +135,12 @@ class SlabEncoding:
             [last, contexts, device.put(order), device.put(begins), *geometry.sizes, values],
         )
         coded, raw = self._split(values)
-        lengths = counts.sum(axis=0)
-        main_coded = encode_segments(coded, lengths, engine=self._entropy)
-        return slab.join_payload(model, counts, main_coded, raw, engine=self._entropy)
+        main = encode_resident(device, coded, counts.sum(axis=0), judge=self._judge)
+        # A slab's parameters are a few thousand tokens: copies and launches would take longer than the host does.
+        whole = join_payload(model, counts, main.payload, raw, engine="auto")
+        return ResidentPayload(whole, len(whole) - len(main.payload) + main.judged_bytes)
 
-    def _split(self, values: DeviceArray) -> tuple[NDArray[np.uint8], bytes]:
+    def _split(self, values: DeviceArray) -> tuple[DeviceArray, bytes]:
         device, count = self._device, len(values)
         tiles = -(-count // TILE_VALUES)
         held, tile_bits = device.empty(count, np.uint8), device.empty(tiles, np.uint32)
@@ -154,20 +156,4 @@ class SlabEncoding:
             block=(TILE_VALUES,),
             args=[values, size, tile_bits, device.put(begins), raw],
         )
-        return device.get(held), device.get(raw).astype("<u4").tobytes()[: (bits + 7) // 8]
-
-
-class _Predictor:
-    """Stand in for an engine while a model is fitted: a stage's first plane brings them all."""
-
-    def __init__(self, encoding: SlabEncoding, residuals: NDArray[np.int16]) -> None:
-        self._encoding, self._residuals = encoding, residuals
-        self._done = -1
-
-    def predict_plane(
-        self, samples: Any, residuals: Any, at: int, layout: Layout, stage: int, stage_size: int, bound: Any, span: int
-    ) -> None:
-        """Do what `reference.predict_plane` does, edges too, for all planes at once."""
-        if stage > self._done:
-            self._residuals[stage] = self._encoding.predict(stage).reshape(self._residuals[stage].shape)
-            self._done = stage
+        return held, device.get(raw).astype("<u4").tobytes()[: (bits + 7) // 8]

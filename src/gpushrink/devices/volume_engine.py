@@ -1,7 +1,7 @@
 """The volume codec on a device: the same slab bytes, the same samples back.
 
-The fit runs on the host, on the very arrays and functions of the CPU path, so that both write one model; residuals
-of each stage come back for it. All that touches every sample runs on the device.
+All that touches every sample runs on the device, and stays there between the samples and the streams. What is solved
+from sums over them (the model, the entropy stage's plan) is solved on the host by the functions of the CPU path.
 Source: docs/format-volume.md.
 """
 
@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gpushrink.codec.entropy import decode_segments
-from gpushrink.codec.entropy.engine import Engine
 from gpushrink.codec.volume import slab
 from gpushrink.codec.volume.geometry import Layout, References
 from gpushrink.codec.volume.levels import LEVELS
 from gpushrink.codec.volume.parameters import Model
+from gpushrink.codec.volume.payload import split_payload
 from gpushrink.devices.device import Device, DeviceArray
-from gpushrink.devices.entropy_engine import DeviceEngine
+from gpushrink.devices.entropy_stage import decode_resident
 from gpushrink.devices.volume_encoder import PaddedSlab, SlabEncoding
 from gpushrink.devices.volume_program import count_lag, pack_model, volume_kernel
 from gpushrink.devices.volume_shape import (
@@ -37,6 +36,10 @@ from gpushrink.devices.volume_shape import (
 from gpushrink.errors import CorruptError
 
 __all__ = ["DeviceVolumeCodec"]
+
+# kernels/volume_decode.cu: FAULT_STALLED, and a count of lines that no plane has before it begins.
+_STALLED: Final = 2
+_NOT_BEGUN: Final = -6
 
 
 @dataclass(frozen=True)
@@ -56,16 +59,18 @@ class DeviceVolumeCodec:
     ----------
     device
         Where the arrays live and the kernels run.
+    stepped
+        Decode with one launch a step, where no block waits for another, instead of one launch for all. Slower; what is
+        done anyway should a wait come to its end.
     """
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self._entropy: Engine = DeviceEngine(device)
+    def __init__(self, device: Device, *, stepped: bool = False) -> None:
+        self._device, self._stepped = device, stepped
 
     def encode_slab(
         self, samples: NDArray[Any], *, level: str = "default", references: References = slab.CHAIN
     ) -> bytes:
-        """Encode a slab; the bytes are those of `gpushrink.codec.volume.encode_slab`.
+        """Encode a slab; the bytes are those of `gpushrink.codec.volume.encode_slab`, but for those of zstd frames.
 
         Raises
         ------
@@ -78,8 +83,10 @@ class DeviceVolumeCodec:
         whole = np.ascontiguousarray(samples)
         padded = PaddedSlab(self._device, whole, references)
         steer = LEVELS[level]
-        found = [SlabEncoding(padded, self._entropy, way).run() for way in (steer, *steer.rivals)]
-        return min(found, key=len)  # the first of equally short ones, as the CPU path takes it
+        judge = bool(steer.rivals)
+        found = [SlabEncoding(padded, way, judge=judge).run() for way in (steer, *steer.rivals)]
+        # The first of equally short ones, as the CPU path takes it.
+        return min(found, key=lambda one: one.judged_bytes).payload
 
     def decode_slab(self, payload: bytes, *, shape: tuple[int, int, int], dtype: DTypeLike) -> DeviceArray:
         """Decode a slab and leave it on the device, of this shape and dtype; see `decode_slabs`."""
@@ -134,7 +141,6 @@ class DeviceVolumeCodec:
         lag = count_lag(model.tap_set)
         values, begins, ends = _join_values(device, slabs)
         steps = [resolve_distances(one.geometry.depth, one.model.references) for one in slabs]
-        cursors, faults = device.put(begins), device.zeros(whole.depth, np.uint32)
         fixed = [
             planes, residuals, device.put(np.concatenate(packed)), np.int32(whole.rows), np.int32(whole.columns),
             device.put(np.concatenate([first for first, _ in steps])),
@@ -142,18 +148,15 @@ class DeviceVolumeCodec:
             device.put(np.concatenate([lag * np.arange(depth, dtype=np.int32) for depth in depths])),
             device.put(np.repeat((np.cumsum(sizes) - sizes).astype(np.uint32), depths)),
             device.put(np.repeat(np.array([one.model.start for one in slabs], np.uint32), depths)),
-            np.uint64(stage_size), values, cursors, device.put(ends),
+            np.uint64(stage_size), values,
         ]  # fmt: skip
-        lines = whole.columns + 2 * (whole.rows - 1)
-        kernel = volume_kernel("volume_decode.cu", "decode_step", model.tap_set)
-        device.launch_turns(
-            kernel,
-            turns=lines + 5 + lag * (max(depths) - 1),
-            grid=(whole.depth,),
-            block=(BLOCK_THREADS,),
-            args=[*fixed, faults],
-        )
-        for z in np.flatnonzero(device.get(faults)):
+        turns = whole.columns + 2 * (whole.rows - 1) + 5 + lag * (max(depths) - 1)
+        found = np.full(whole.depth, _STALLED, np.uint32)
+        if not self._stepped:
+            found = self._run(fixed, begins, ends, lag, model.tap_set)
+        if (found & _STALLED).any():
+            found = self._run(fixed, begins, ends, lag, model.tap_set, turns=turns)
+        for z in np.flatnonzero(found):
             raise CorruptError(f"the streams of plane {at + z} of a volume do not fit it; the archive is damaged")
         unpad = volume_kernel("volume_decode.cu", "unpad_planes", 0)
         done = 0
@@ -172,21 +175,38 @@ class DeviceVolumeCodec:
             done += depth
         return at + done
 
+    def _run(
+        self, fixed: list[Any], begins: NDArray[np.uint32], ends: NDArray[np.uint32], lag: int, tap_set: int,
+        *, turns: int = 0,
+    ) -> NDArray[np.uint32]:  # fmt: skip
+        """Decode all planes in one launch, or in so many turns; give what is wrong with each."""
+        device, count = self._device, len(begins)
+        kernel = volume_kernel("volume_decode.cu", "decode_planes", tap_set)
+        faults = device.zeros(count, np.uint32)
+        args = [
+            *fixed, device.put(begins), device.put(ends), np.int32(lag), device.zeros(1, np.uint32),
+            device.put(np.full(count, _NOT_BEGUN, np.int32)), faults,
+        ]  # fmt: skip
+        if turns:
+            device.launch_turns(kernel, turns=turns, grid=(count,), block=(BLOCK_THREADS,), args=args)
+        else:
+            device.launch(kernel, grid=(count,), block=(BLOCK_THREADS,), args=[*args, np.int32(-1)])
+        found: NDArray[np.uint32] = device.get(faults)
+        return found
+
     def _read(self, payload: bytes, geometry: SlabGeometry, kind: np.dtype[Any]) -> _Coded:
         """Read and check all parts; the values end on the device."""
-        model, counts, main_coded, raw_bits = slab.split_payload(
-            payload, geometry.depth, geometry.area, engine=self._entropy
-        )
+        model, counts, main_coded, raw_bits = split_payload(payload, geometry.depth, geometry.area, engine="auto")
         limits = np.iinfo(kind)
         if model.least < limits.min or model.least + model.span > limits.max:
             raise CorruptError("a volume slab holds values outside its sample type; the archive is damaged")
         first, _ = resolve_distances(geometry.depth, model.references)
         if any(bool(back) not in model.plane_models for back in first):
             raise CorruptError("a volume slab lacks the model of some planes; the archive is damaged")
-        coded = decode_segments(main_coded, counts.sum(axis=0), engine=self._entropy)
-        device, count = self._device, len(coded)
+        device = self._device
+        held = decode_resident(device, main_coded, counts.sum(axis=0))
+        count = len(held)
         tiles = -(-count // TILE_VALUES)
-        held = device.put(coded)
         tile_bits = device.empty(tiles, np.uint32)
         device.launch(
             token_kernel("count_raw_bits"),
@@ -219,7 +239,7 @@ def _join_values(device: Device, slabs: list[_Coded]) -> tuple[DeviceArray, NDAr
     offsets = np.cumsum(sizes) - sizes
     values = device.empty(int(sizes.sum()), np.uint16)
     for one, begin in zip(slabs, offsets.tolist(), strict=True):
-        values[begin : begin + len(one.values)] = one.values
+        device.copy(one.values, values[begin : begin + len(one.values)])
     moved = [
         np.concatenate([pair[way] + np.uint32(begin) for pair, begin in zip(bounds, offsets.tolist(), strict=True)])
         for way in (0, 1)

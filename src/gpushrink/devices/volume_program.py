@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.volume.fit import RUN
 from gpushrink.codec.volume.geometry import LEFT, TOP, Layout
 from gpushrink.codec.volume.levels import TAP_SETS, Tap
 from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, FLOOR_LEVELS, Model
@@ -20,6 +21,8 @@ VOLUME_WARPS: Final = 8
 TOKEN_WARPS: Final = 8
 TOKEN_DEFINES: Final = (("TOKEN_WARPS", TOKEN_WARPS),)
 _MOST_STAGES: Final = 3
+# How often a block looks whether the plane it waits for has come far enough: seconds, where microseconds are usual.
+_MOST_POLLS: Final = 1 << 24
 
 # Where volume.cuh looks for things: MODEL_KIND(k) = 10 k, then the slab's own from 20.
 _KIND_SIZE: Final = 10
@@ -39,6 +42,8 @@ def volume_kernel(file: str, name: str, tap_set: int) -> Kernel:
         ("DIRECTIONS", taps.directions),
         ("COEFFICIENT_BITS", COEFFICIENT_BITS),
         ("FLOOR_LEVELS", FLOOR_LEVELS),
+        ("MOST_POLLS", f"{_MOST_POLLS}u"),
+        ("RUN", f"{RUN}u"),
         ("ENERGIES", listed("TAP", taps.energy)),
         ("STEPS", listed("STEP", [(*one, *other) for one, other in taps.steps])),
     ]

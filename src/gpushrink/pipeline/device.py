@@ -30,7 +30,14 @@ class DeviceSlabCodec:
         """Name the device."""
         return self._device.name
 
-    def encode(self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]]) -> bytes:
+    @property
+    def device(self) -> Device:
+        """Give the device, for what keeps its arrays there."""
+        return self._device
+
+    def encode(
+        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
+    ) -> bytes:
         """Encode; see `gpushrink.codec.table.SlabCodec`."""
         with self._lock:
             return self._codec.encode_slab(stack, level=level, references=references)

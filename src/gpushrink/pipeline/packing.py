@@ -14,7 +14,7 @@ from pathlib import Path
 from gpushrink.archive import blocks
 from gpushrink.archive.writer import ArchiveWriter, ByteSink
 from gpushrink.codec import bytestream
-from gpushrink.codec.slab import encode_slab
+from gpushrink.codec.slab import encode_slab, slab_ranges
 from gpushrink.codec.table import CPU, SlabCodec
 from gpushrink.dicom.scan import Scan, scan_files
 from gpushrink.dicom.source import hash_file, read_ranges
@@ -30,6 +30,7 @@ _FLIGHT_BYTES = 256 << 20
 # Jobs are tried together where Zstandard, at the level, makes them this much smaller so.
 _PROBE_LEVEL = 3
 _CLEARLY = 0.98
+_LARGE = 2 << 20  # volumes below this are no work to share
 _BLOCK_COST = 32  # a block's header and its share of the index, in bytes
 
 
@@ -145,7 +146,9 @@ def pack_to_sink(
     with progress(report.source_bytes, 0) as bar, ThreadPoolExecutor(threads) as pool:
         writer.begin([item.entry for item in walk.found])
         done = 0
-        for coded in _in_order(pool, plan_jobs(walk.found, scan), walk.found, level, slab_codec, ahead=2 * threads):
+        share = _threads_within(scan, threads)
+        jobs = plan_jobs(walk.found, scan)
+        for coded in _in_order(pool, jobs, walk.found, level, slab_codec, share, ahead=2 * threads):
             if coded.hashes:
                 writer.hashes(coded.hashes)
                 continue
@@ -179,45 +182,93 @@ def _first_lines(walk: Walk, scan: Scan) -> PackReport:
     )
 
 
+def _threads_within(scan: Scan, threads: int) -> int:
+    """Return how many threads a slab gets: one where there are slabs enough to go round, else all.
+
+    Threads of one slab wait for each other now and then, so slabs side by side are faster.
+    """
+    slabs = sum(
+        len(slab_ranges(len(volume.frames), volume.frame_bytes))
+        for volume in scan.volumes
+        if len(volume.frames) * volume.frame_bytes > _LARGE
+    )
+    return threads if slabs < 4 * threads and slabs % threads else 1
+
+
 def _in_order(
     pool: ThreadPoolExecutor,
     jobs: Iterator[Job],
     found: Sequence[Found],
     level: str,
     slab_codec: SlabCodec,
+    share: int,
     *,
     ahead: int,
 ) -> Iterator[_Coded]:
-    """Run jobs in parallel and yield their results in order, at most `ahead` of them and `_FLIGHT_BYTES` waiting."""
-    window: deque[tuple[Future[list[_Coded]], int]] = deque()
+    """Run jobs in parallel, each on `share` threads, and yield their results in order.
+
+    At most `ahead` of them and `_FLIGHT_BYTES` wait.
+    """
+    window: deque[tuple[_Promise, int]] = deque()
     flight = 0
     try:
         for job in jobs:
             size = 0 if isinstance(job, HashJob) else job.size
             while window and (len(window) >= ahead or flight + size > _FLIGHT_BYTES):
-                future, done = window.popleft()
+                promise, done = window.popleft()
                 flight -= done
-                yield from future.result()
-            window.append((pool.submit(_run, job, found, level, slab_codec), size))
+                yield from promise.result()
+            window.append((_submit(pool, job, found, level, slab_codec, share), size))
             flight += size
         while window:
             yield from window.popleft()[0].result()
     finally:
-        for future, _ in window:
+        for promise, _ in window:
+            promise.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """Wait for the parts of a job, and for what they may be together."""
+
+    apart: tuple[Future[list[_Coded]], ...]
+    solid: Future[list[_Coded]] | None = None
+
+    def result(self) -> list[_Coded]:
+        """Return what is smaller."""
+        apart = [coded for future in self.apart for coded in future.result()]
+        together = self.solid.result() if self.solid else []
+        if not together:
+            return apart
+        return min(apart, together, key=lambda some: sum(len(one.payload) + _BLOCK_COST for one in some))
+
+    def cancel(self) -> None:
+        """Forget what has not begun."""
+        for future in (*self.apart, *((self.solid,) if self.solid else ())):
             future.cancel()
 
 
-def _run(job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec) -> list[_Coded]:
+def _submit(
+    pool: ThreadPoolExecutor, job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec, share: int
+) -> _Promise:
+    """Begin a job; those of a batch each by itself, and where levels allow the time, all their bytes together."""
+    if not isinstance(job, BatchJob):
+        return _Promise((pool.submit(_run, job, found, level, slab_codec, share),))
+    solid = None if level == "fast" else pool.submit(_run_together, job, found, level)
+    return _Promise(tuple(pool.submit(_run, one, found, level, slab_codec, share) for one in job.jobs), solid)
+
+
+def _run(
+    job: BytesJob | SlabJob | HashJob, found: Sequence[Found], level: str, slab_codec: SlabCodec, threads: int
+) -> list[_Coded]:
     if isinstance(job, HashJob):
         return [_Coded(hashes=tuple((ids, hash_file(found[ids[0]])) for ids in job.groups))]
-    if isinstance(job, BatchJob):
-        return _run_batch(job, found, level, slab_codec)
     if isinstance(job, SlabJob):
         volume, role = job.volume, Role.PIXELS
         frames = [read_ranges(found[f.file_id], [(f.offset, volume.frame_bytes)])[0] for f in job.frames]
         data = b"".join(frames)
         shape = SlabShape(len(frames), volume.rows, volume.columns)
-        codec, coded = encode_slab(data, shape, volume.sample, level=level, slab_codec=slab_codec)
+        codec, coded = encode_slab(data, shape, volume.sample, level=level, slab_codec=slab_codec, threads=threads)
     else:
         data = _gather(job, found)
         if job.role == Role.ENCAPSULATED:
@@ -248,22 +299,15 @@ def _encode(job: BytesJob, data: bytes, effort: int) -> _Coded:
     return _Coded(blocks.pack_data(len(data), job.targets, coded), BlockCodec(kind), job.role, len(data), ids)
 
 
-def _run_batch(job: BatchJob, found: Sequence[Found], level: str, slab_codec: SlabCodec) -> list[_Coded]:
-    """Code jobs apart and all together, and keep what is smaller."""
-    apart = [coded for one in job.jobs for coded in _run(one, found, level, slab_codec)]
-    if level == "fast" or not _repeat_each_other(job, found):
-        return apart
-    solid = [_encode(job.solid, _gather(job.solid, found), 4 if level == "max" else 2)]
-    return min(apart, solid, key=lambda some: sum(len(one.payload) + _BLOCK_COST for one in some))
-
-
-def _repeat_each_other(job: BatchJob, found: Sequence[Found]) -> bool:
-    """Tell whether jobs are clearly smaller together, as a fast stage sees it."""
+def _run_together(job: BatchJob, found: Sequence[Found], level: str) -> list[_Coded]:
+    """Code the bytes of a batch together, if a fast stage finds that its jobs repeat each other."""
     data, apart, at = _gather(job.solid, found), 0, 0
     for one in job.jobs:
         apart += len(bytestream.zstd_compress(data[at : at + one.size], level=_PROBE_LEVEL))
         at += one.size
-    return len(bytestream.zstd_compress(data, level=_PROBE_LEVEL)) < _CLEARLY * apart
+    if len(bytestream.zstd_compress(data, level=_PROBE_LEVEL)) > _CLEARLY * apart:
+        return []
+    return [_encode(job.solid, data, 4 if level == "max" else 2)]
 
 
 def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:

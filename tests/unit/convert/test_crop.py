@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from made_dicom import MARK, ROOT, SPACING, mark_place, orientation, volume, write_enhanced, write_series
+from made_dicom import MARK, ROOT, mark_place, write_enhanced, write_series
 from pydicom.dataset import Dataset
 
 from gpushrink.convert import AutoBody, Box, crop, parse_around, parse_box, parse_mm
@@ -63,35 +63,6 @@ def test_crop_of_a_multiframe_keeps_the_marked_voxel_in_place(tmp_path: Path, ki
     assert [list(c.DimensionIndexValues) for c in contents] == [[1, n] for n in (5, 4, 3, 2, 1)]
     sources = [g.DerivationImageSequence[0].SourceImageSequence[0] for g in ds.PerFrameFunctionalGroupsSequence]
     assert [s.ReferencedFrameNumber for s in sources] == [2, 3, 4, 5, 6]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_cropped_series_loads_in_simpleitk_with_its_geometry(tmp_path: Path, kind: str) -> None:
-    """An independent reader finds the origin, the spacing and the direction that the box implies."""
-    sitk = pytest.importorskip("SimpleITK")
-    crop(write_series(tmp_path / "in", kind), tmp_path / "out", region=BOX, seed="s")
-    names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path / "out"))
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(names)
-    image = reader.Execute()
-    row, column, step = orientation(kind)
-    first = pydicom.dcmread(names[0])
-    z = 3 if np.dot(np.array(first.ImagePositionPatient, float) - mark_place(kind), step) < 0 else 7
-    origin = (
-        mark_place(kind)
-        + step * (z - MARK[0])
-        + row * SPACING[1] * (20 - MARK[2])
-        + column * SPACING[0] * (10 - MARK[1])
-    )
-    assert image.GetSize() == (20, 20, 5)
-    assert np.abs(np.array(image.GetOrigin()) - origin).max() < 1e-3
-    assert np.allclose(image.GetSpacing()[:2], (SPACING[1], SPACING[0]), atol=1e-6)
-    assert np.allclose(np.array(image.GetDirection()).reshape(3, 3)[:, :2], np.stack([row, column], axis=1), atol=1e-6)
-    if kind != "tilted":
-        assert abs(image.GetSpacing()[2] - 2.5) < 1e-4
-    cube = sitk.GetArrayFromImage(image)
-    expected = volume()[3:8, 10:30, 20:40]
-    assert np.array_equal(cube, expected if z == 3 else expected[::-1])
 
 
 def test_crop_changes_the_uids_it_must_and_no_other(tmp_path: Path) -> None:

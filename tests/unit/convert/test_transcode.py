@@ -6,8 +6,10 @@ import dataclasses
 import functools
 import struct
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import breaking
 import numpy as np
 import pydicom
 import pytest
@@ -17,6 +19,7 @@ from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 from gpushrink.convert import encoders, image, transcode
 from gpushrink.convert.encapsulate import check_offsets, encapsulate_frames
 from gpushrink.convert.frames import PixelLayout, native_frames, read_layout, stray_bits
+from gpushrink.convert.prove import compare_by_one_of
 from gpushrink.convert.report import KeepSourceError, TranscodeReport
 from gpushrink.convert.structure import check_whole
 from gpushrink.convert.syntaxes import TARGETS
@@ -75,15 +78,63 @@ def test_every_target_gives_the_pixels_back_or_leaves_the_file(tmp_path: Path, k
     assert all(new[e.tag].value == e.value for e in old)
 
 
-@pytest.mark.parametrize("key", ["jpegls", "jpeg", "rle", "htj2k", "deflated-frame"])
-def test_writer_and_prover_share_no_code(tmp_path: Path, key: str) -> None:
-    """For these syntaxes a second implementation is installed with the extras, and it is the one that proves."""
-    if key == "jpegls":
-        pytest.importorskip("libjpeg", reason="the extra 'convert-proof' is not installed")
-    save(base_image(IMAGES["u12"][0], bits_stored=12), tmp_path / "in" / "a.dcm")
+PROOF = {"jpegls": "libjpeg", "j2k": "av", "jpegxl": "micro_reader_codecs"}
+
+
+@pytest.mark.parametrize("name", ["u12", "rgb", "rgb16", "frames"])
+@pytest.mark.parametrize("key", ENCAPSULATED)
+def test_writer_and_prover_share_no_code(tmp_path: Path, key: str, name: str) -> None:
+    """A second implementation of every syntax is installed with the extras, and it is the one that proves."""
+    if key in PROOF:
+        pytest.importorskip(PROOF[key], reason="the extra 'convert-proof' is not installed")
+    pixels, bits, photometric = IMAGES[name]
+    save(base_image(pixels, bits_stored=bits, photometric=photometric), tmp_path / "in" / "a.dcm")
     (outcome,) = run(tmp_path, key).files
+    assert outcome.action == "transcoded", outcome.reason
     assert outcome.independent
     assert outcome.prover != outcome.writer
+
+
+@pytest.mark.parametrize("bits", [2, 5, 8, 9, 11, 13, 15, 16])
+@pytest.mark.parametrize(("key", "signed"), [("j2k", False), ("j2k", True), ("jpegxl", False)])
+def test_second_decoder_knows_every_precision(tmp_path: Path, key: str, signed: bool, bits: int) -> None:
+    """FFmpeg and jxl-oxide hand samples out shifted or stretched to whole words: each comes back as it was."""
+    pytest.importorskip(PROOF[key], reason="the extra 'convert-proof' is not installed")
+    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
+    pixels = smooth((65, 71), low, high, f"<{'i' if signed else 'u'}{1 if bits <= 8 else 2}")
+    pixels[:8] = np.linspace(low, high, 8 * 71).reshape(8, 71)
+    save(base_image(pixels, bits_stored=bits), tmp_path / "in" / "a.dcm")
+    (outcome,) = run(tmp_path, key).files
+    assert (outcome.action, outcome.independent) == ("transcoded", True), outcome.reason
+    (back,) = transcode(tmp_path / key, tmp_path / "back", to="explicit", threads=1).files
+    assert back.independent, "both decoders must agree on the way back too"
+
+
+@pytest.mark.parametrize("failing", [("a",), ("a", "b")])
+def test_prover_that_cannot_decode_gives_way_to_the_next_but_not_to_none(failing: tuple[str, ...]) -> None:
+    """One decoder with a gap is not the end; where none reads the frames, nothing is proven."""
+    frames = [np.zeros((2, 2)), np.ones((2, 2))]
+
+    def start(name: str) -> Iterator[np.ndarray]:
+        yield frames[0]
+        if name in failing:
+            raise ValueError("no")
+        yield frames[1]
+
+    provers = [(name, functools.partial(start, name)) for name in "ab"]
+    if failing == ("a",):
+        assert compare_by_one_of(lambda: iter(frames), provers, frames=2) == "b"
+    else:
+        with pytest.raises(KeepSourceError, match="frame 2 cannot be decoded through b"):
+            compare_by_one_of(lambda: iter(frames), provers, frames=2)
+
+
+def test_prover_that_decodes_to_other_samples_has_the_last_word() -> None:
+    """A difference is never outvoted by a decoder further down the list."""
+    frames = [np.zeros((2, 2))]
+    provers = [("a", lambda: iter([np.ones((2, 2))])), ("b", lambda: iter(frames))]
+    with pytest.raises(KeepSourceError, match="does not come back equal through a"):
+        compare_by_one_of(lambda: iter(frames), provers, frames=1)
 
 
 def test_planar_colour_is_encoded_by_pixel(tmp_path: Path) -> None:
@@ -187,6 +238,26 @@ def test_implicit_and_big_endian_sources_keep_their_samples(tmp_path: Path, uid:
         assert np.array_equal(pydicom.dcmread(tmp_path / key / "a.dcm").pixel_array, pixels)
 
 
+def test_number_whose_sign_only_its_vr_tells_stays_explicit(tmp_path: Path) -> None:
+    """A parametric map has no PixelRepresentation; one in the item or above it would do."""
+    for name in ("without", "in", "above"):
+        ds = base_image(IMAGES["u8"][0])
+        for keyword in ("PixelData", "PixelRepresentation", "Rows"):
+            delattr(ds, keyword)
+        item = pydicom.Dataset()
+        item.add_new("RealWorldValueLastValueMapped", "US", 40000)
+        ds.RealWorldValueMappingSequence = [item]
+        if name != "without":
+            (item if name == "in" else ds).PixelRepresentation = 0
+        save(ds, tmp_path / "in" / f"{name}.dcm")
+    actions = {o.path: (o.action, o.reason) for o in run(tmp_path, "implicit").files}
+    assert actions["without.dcm"][0] == "unproven"
+    assert "RealWorldValueLastValueMapped is signed" in actions["without.dcm"][1]
+    assert (tmp_path / "implicit" / "without.dcm").read_bytes() == (tmp_path / "in" / "without.dcm").read_bytes()
+    assert actions["in.dcm"][0] == actions["above.dcm"][0] == "transcoded"
+    assert {o.action for o in run(tmp_path, "deflated").files} == {"transcoded"}
+
+
 def test_smallest_says_what_it_tried_and_takes_the_least(tmp_path: Path) -> None:
     """A smooth series goes to a predictive coder, and the sizes of the sample are in the report."""
     ramp = (np.add.outer(np.arange(64), np.arange(64)) * 3).astype("<u2")
@@ -211,6 +282,20 @@ def test_two_processes_give_the_same_files_as_one(tmp_path: Path) -> None:
     assert report.threads == 2
     for path in (tmp_path / "one").iterdir():
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
+
+
+def test_file_that_ends_a_worker_is_copied_and_named_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A codec library that breaks off takes its process with it, not the run."""
+    monkeypatch.setattr(sys.modules["gpushrink.convert.transcode"], "_convert", breaking.convert)
+    for name in ("0", "1bad", "2", "3bad", "4"):
+        save(base_image(IMAGES["u12"][0], bits_stored=12), tmp_path / "in" / f"{name}.dcm")
+    report = transcode(tmp_path / "in", tmp_path / "out", to="rle", threads=2)
+    assert [o.action for o in report.files] == ["transcoded", "unproven", "transcoded", "unproven", "transcoded"]
+    assert "breaks off" in report.files[1].reason
+    assert (tmp_path / "out" / "1bad.dcm").read_bytes() == (tmp_path / "in" / "1bad.dcm").read_bytes()
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {p.name for p in (tmp_path / "in").iterdir()}
 
 
 def test_digital_signatures_give_a_warning(tmp_path: Path) -> None:
@@ -308,20 +393,21 @@ def test_file_with_an_extended_offset_table_is_read_by_pydicom(tmp_path: Path, m
     assert "ExtendedOffsetTable" not in pydicom.dcmread(tmp_path / "back" / "a.dcm")
 
 
-def test_a_writer_that_errs_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("key", ENCAPSULATED)
+def test_a_writer_that_errs_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     """One wrong sample in one frame, and the source is copied instead: nothing is taken on trust."""
-    modules, real = encoders._WRITERS["jpegls"]
+    modules, real = encoders._WRITERS[key]
 
     def wrong(frame: np.ndarray, layout: PixelLayout) -> bytes:
         spoilt = frame.copy()
         spoilt[2, 3] ^= 1
         return real.encode(spoilt, layout)
 
-    monkeypatch.setitem(encoders._WRITERS, "jpegls", (modules, dataclasses.replace(real, encode=wrong)))
+    monkeypatch.setitem(encoders._WRITERS, key, (modules, dataclasses.replace(real, encode=wrong)))
     source = save(base_image(IMAGES["u12"][0], bits_stored=12), tmp_path / "in" / "a.dcm")
-    (outcome,) = run(tmp_path, "jpegls").files
+    (outcome,) = run(tmp_path, key).files
     assert (outcome.action, "come back equal" in outcome.reason) == ("unproven", True)
-    assert (tmp_path / "jpegls" / "a.dcm").read_bytes() == source.read_bytes()
+    assert (tmp_path / key / "a.dcm").read_bytes() == source.read_bytes()
 
 
 def test_missing_library_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from gpushrink.codec.entropy.tables import Tables
 from gpushrink.codec.entropy.zstd_chunks import decode_frames, encode_frames
 from gpushrink.errors import CorruptError, UsageError
 
-__all__ = ["decode_segments", "encode_segments"]
+__all__ = ["checked_lengths", "decode_segments", "encode_segments", "range_input", "table_of_segment"]
 
 
 def encode_segments(
@@ -54,7 +54,7 @@ def encode_segments(
 
     Source: docs/format-entropy.md.
     """
-    sizes = _checked_lengths(lengths)
+    sizes = checked_lengths(lengths)
     if symbols.dtype != np.uint8 or symbols.ndim != 1:
         raise UsageError(f"symbols must be uint8 with one axis, not {symbols.dtype} with {symbols.ndim}")
     if len(symbols) != sizes.sum():
@@ -71,7 +71,7 @@ def encode_segments(
 
     coded = plan.tables >= 0
     if coded.any():
-        where = _range_input(
+        where = range_input(
             sizes[coded], plan.tables[coded], Tables.from_levels(plan.levels), plan.lanes_log2, plan.chunk_log2
         )
         parts = loops.encode_ranges(_gather(symbols, bounds, coded), where, threads=threads)
@@ -113,7 +113,7 @@ def decode_segments(
     UsageError
         The arguments exceed 2^31 - 1 symbols.
     """
-    sizes = _checked_lengths(lengths)
+    sizes = checked_lengths(lengths)
     count = int(sizes.sum())
     if count == 0:
         if payload:
@@ -124,7 +124,7 @@ def decode_segments(
     sizes = sizes[sizes > 0]
     bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
     kinds, values, levels = loops.read_head(head, len(sizes))
-    tables = _table_of_segment(kinds)
+    tables = table_of_segment(kinds)
     coded = tables >= 0
     zstd_bytes = int(sizes[kinds == KIND_ZSTD].sum())
     chunk_bounds = layout.range_chunk_bounds(int(sizes[coded].sum()), chunk_log2)
@@ -145,7 +145,7 @@ def decode_segments(
         for segment in np.flatnonzero(kinds == KIND_CONSTANT):
             symbols[bounds[segment] : bounds[segment + 1]] = values[segment]
     if coded.any():
-        where = _range_input(sizes[coded], tables[coded], Tables.from_levels(levels), lanes_log2, chunk_log2)
+        where = range_input(sizes[coded], tables[coded], Tables.from_levels(levels), lanes_log2, chunk_log2)
         decoded = loops.decode_ranges(sections.states, sections.words, sections.word_ends, where, threads=threads)
         if coded.all():
             return decoded
@@ -153,7 +153,7 @@ def decode_segments(
     return symbols
 
 
-def _checked_lengths(lengths: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
+def checked_lengths(lengths: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
     """Give the lengths as int64, refusing what the format cannot hold."""
     sizes = np.asarray(lengths, np.int64)
     if sizes.ndim != 1 or (sizes < 0).any() or (sizes > layout.LARGEST_SYMBOLS).any():
@@ -163,7 +163,7 @@ def _checked_lengths(lengths: Sequence[int] | NDArray[np.integer]) -> NDArray[np
     return sizes
 
 
-def _range_input(
+def range_input(
     sizes: NDArray[np.int64], tables: NDArray[np.int64], frequencies: Tables, lanes_log2: int, chunk_log2: int
 ) -> RangeInput:
     """Describe the sequence of rANS-coded segments to an engine."""
@@ -177,7 +177,7 @@ def _range_input(
     )
 
 
-def _table_of_segment(kinds: NDArray[np.int64]) -> NDArray[np.int64]:
+def table_of_segment(kinds: NDArray[np.int64]) -> NDArray[np.int64]:
     """Give the table of each segment, -1 where rANS has no part in it. The head's reader has checked the numbers."""
     new_tables = 0
     tables = np.full(len(kinds), -1, np.int64)

@@ -25,7 +25,6 @@ struct Fiber {
 
 struct Warp {
     uint32_t waiting;  // lanes that have deposited
-    char order[2];     // addresses TSan synchronises on
 };
 
 char diagnosis[2048];

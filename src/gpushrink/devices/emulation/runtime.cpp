@@ -34,7 +34,11 @@ uint64_t random_state;
 uint32_t arrived, barrier_sum, barrier_result;
 uint64_t idle_turns;
 bool progressed;
-char barrier_order[2], launch_order, fence_order;
+char launch_order, fence_order;
+// What TSan synchronises on: two addresses for the block's barrier, two for each warp. Each block has its own, or a barrier
+// of one block would order what the next one does.
+std::vector<char> order_objects;
+char* block_order;
 
 uint64_t next_random() {
     random_state ^= random_state << 13;
@@ -179,6 +183,7 @@ void prepare_block(uint32_t poison, size_t threads, size_t slot) {
         *(volatile unsigned char*)byte = (unsigned char)(poison >> (8 * (i & 3)));
     for (i = 0; i < dynamic_bytes; ++i) ((volatile unsigned char*)dynamic)[i] = (unsigned char)(poison >> (8 * (i & 3)));
     for (Warp& warp : warps) warp.waiting = 0;
+    block_order = &order_objects[slot * 2 * (warps.size() + 1)];
     for (size_t index = 0; index < threads; ++index) {
         Fiber& fiber = fibers[index];
         const GsSanitizerFiber kept = fiber.sanitizer;
@@ -231,7 +236,7 @@ extern "C" void gs_atomic_point() {
 
 extern "C" uint32_t gs_barrier(uint32_t kind, uint32_t predicate, uint32_t line) {
     Fiber* const self = running;
-    char* const object = &barrier_order[self->barriers++ & 1u];
+    char* const object = &block_order[self->barriers++ & 1u];
     self->operation = kind;
     self->line = line;
     self->state = AT_BARRIER;
@@ -322,7 +327,7 @@ extern "C" uint64_t gs_collective(uint32_t operation, uint32_t mask, uint64_t va
         give_up();
     }
     if (operation == GS_SYNCWARP) {  // the only warp operation that orders memory
-        object = &warp.order[self->syncwarps++ & 1u];
+        object = &block_order[2u + 2u * (self->index / GS_WARP_LANES) + (self->syncwarps++ & 1u)];
         gs_tsan_release(object);
     }
     self->operation = operation;
@@ -377,6 +382,7 @@ extern "C" int gs_launch(const GsKernel* launched, const GsLaunch* launch, void*
         gs_place.block_size = {launch->block[0], launch->block[1], launch->block[2]};
         gs_place.grid_size = {launch->grid[0], launch->grid[1], launch->grid[2]};
         const uint64_t first = launch->first_block < blocks ? launch->first_block : blocks;
+        order_objects.assign((gs_tsan_present() ? blocks - first : 1) * 2 * (warps.size() + 1), 0);
         gs_sanitizer_launch(&scheduler_sanitizer);
         for (uint64_t step = first; step < blocks; ++step) {
             const uint64_t linear = launch->reverse_blocks ? blocks - 1 - (step - first) : step;
