@@ -69,12 +69,15 @@ def encode_slab(
     part = _sample(frames_as_samples(data, shape, sample))
     scale = len(data) / part.nbytes
     axes, fold, size = planes.choose(part)
-    if size * scale < least * _NEAR_PLANES:
+    near = size * scale < least * _NEAR_PLANES
+    if near:
         axes, fold = planes.refine(part, axes, fold)
         candidates.append((BlockCodec.PLANES, encode_slab_as_planes(data, shape, sample, axes, fold)))
     # Drawn or clipped pictures repeat themselves: there dictionary stages win, and LZMA most.
     repeats = len(bytestream.zstd_compress(part.tobytes(), level=3)) * scale < least * _NEAR_REPEATS
-    if repeats or len(data) <= _SMALL:
+    # As they lie in the file: of one component, planes without differences are that, or better.
+    alike = level == "fast" and near and sample.components == 1 and sample.item_bytes <= 2
+    if (repeats or len(data) <= _SMALL) and not alike:
         kind, coded = bytestream.squeeze(data, effort={"fast": 0, "default": 3}.get(level, 4))
         candidates.append((BlockCodec(kind), coded))
     return min(candidates, key=lambda pair: len(pair[1]))
