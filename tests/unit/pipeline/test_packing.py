@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import trees
-from gpushrink.model import BlockCodec
+from gpushrink.model import BlockCodec, Role, Target
 from gpushrink.pipeline import api, packing
+from gpushrink.pipeline.plan import BytesJob, Piece
 
 IMAGE = np.random.default_rng(4).integers(0, 900, (64, 64)).astype(np.uint16)
 
@@ -31,6 +32,9 @@ def test_headers_of_a_series_are_coded_by_what_they_share(level: str, tmp_path: 
 def test_headers_that_share_nothing_are_coded_as_any_bytes() -> None:
     """What comes out smaller is kept."""
     headers = [bytes(np.random.default_rng(k).integers(97, 101, 3000, dtype=np.uint8)) for k in range(3)]
-    codec, coded = packing._encode_headers(headers, b"".join(headers), "default")
-    assert codec is BlockCodec.LZMA
-    assert len(coded) < 0.4 * 9000
+    pieces = tuple(Piece(k, 0, 3000) for k in range(3))
+    job = BytesJob(Role.HEADER, pieces, tuple(Target(3000 * k, 3000, k, 0) for k in range(3)))
+    coded = packing._encode_headers(job, headers, "default")
+    assert coded.codec is BlockCodec.LZMA
+    assert coded.decoded == 9000
+    assert len(coded.payload) < 0.4 * 9000
