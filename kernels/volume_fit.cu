@@ -91,7 +91,8 @@ __device__ __forceinline__ i32 noise_around(const Around& a, int stage) {
 #undef TAP
 
 // Write how large one stage's residuals are around each voxel.
-extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
+// Four blocks to a multiprocessor, for the same reason as below.
+extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32, 4)
     measure_noise(const i16* residuals, const i64* places, u32 count, u32 rows, u32 columns, const i32* first,
                   const i32* second, u64 stage_size, u32 stage, u32 refs, i32* noise) {
     const u64 index = global_thread();

@@ -13,7 +13,8 @@ from pathlib import Path
 from gpushrink.archive import blocks
 from gpushrink.archive.writer import ArchiveWriter, ByteSink
 from gpushrink.codec import bytestream
-from gpushrink.codec.slab import encode_slab, slab_ranges
+from gpushrink.codec.headers import encode_headers
+from gpushrink.codec.slab import LEVELS, encode_slab, slab_ranges
 from gpushrink.codec.table import CPU, SlabCodec
 from gpushrink.dicom.scan import Scan, scan_files
 from gpushrink.dicom.source import hash_file, read_ranges
@@ -27,6 +28,8 @@ __all__ = ["PackReport", "RoleSizes", "pack_to_sink"]
 # Source bytes on their way: each costs several while it is coded, whatever the number of threads.
 _FLIGHT_BYTES = 256 << 20
 _LARGE = 2 << 20  # volumes below this are no work to share
+# Headers that come out so many times smaller do share: as any bytes they would be larger, and take long to code.
+_SHARED = 24
 _BLOCK_COST = 32  # a block's header and its share of the index, in bytes
 
 
@@ -236,8 +239,9 @@ def _run(job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec, th
         codec, coded = encode_slab(data, shape, volume.sample, level=level, slab_codec=slab_codec, threads=threads)
     else:
         role = job.role
-        data = _gather(job, found)
-        codec, coded = _encode_bytes(role, data, level)
+        pieces = _gather(job, found)
+        data = b"".join(pieces)
+        codec, coded = _encode_headers(pieces, data, level) if role is Role.HEADER else _encode_bytes(role, data, level)
     ids = tuple(sorted({target.file_id for target in job.targets}))
     return [_Coded(blocks.pack_data(len(data), job.targets, coded), codec, role, len(data), ids)]
 
@@ -251,7 +255,7 @@ def _run_batch(job: BatchJob, found: Sequence[Found], level: str, slab_codec: Sl
     return min(apart, solid, key=lambda some: sum(len(one.payload) + _BLOCK_COST for one in some))
 
 
-def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
+def _gather(job: BytesJob, found: Sequence[Found]) -> list[bytes]:
     """Read the pieces of a job, opening each file once for neighbouring pieces."""
     parts: list[bytes] = []
     at = 0
@@ -261,7 +265,16 @@ def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
             ranges.append((job.pieces[at].offset, job.pieces[at].length))
             at += 1
         parts += read_ranges(found[file_id], ranges)
-    return b"".join(parts)
+    return parts
+
+
+def _encode_headers(headers: Sequence[bytes], data: bytes, level: str) -> tuple[BlockCodec, bytes]:
+    """Code headers by what they share or, where that is little, as any bytes."""
+    coded = encode_headers(headers, effort=LEVELS.index(level))
+    if coded is not None and len(coded) * _SHARED < len(data):
+        return BlockCodec.HEADERS, coded
+    plain = _encode_bytes(Role.HEADER, data, level)
+    return (BlockCodec.HEADERS, coded) if coded is not None and len(coded) < len(plain[1]) else plain
 
 
 def _encode_bytes(role: Role, data: bytes, level: str) -> tuple[BlockCodec, bytes]:
