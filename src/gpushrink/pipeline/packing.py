@@ -29,6 +29,8 @@ __all__ = ["PackReport", "RoleSizes", "pack_to_sink"]
 _FLIGHT_BYTES = 256 << 20
 # Headers that come out so many times smaller do share: as any bytes they would be larger, and take long to code.
 _SHARED = 24
+# LZMA over small files of many kinds comes out 0.73 to 0.98 times as large as quick Zstandard.
+_SOLID_GAIN = 0.72
 _BLOCK_COST = 32  # a block's header and its share of the index, in bytes
 
 
@@ -229,7 +231,11 @@ def _run(job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec) ->
 def _run_batch(job: BatchJob, found: Sequence[Found], level: str, slab_codec: SlabCodec) -> list[_Coded]:
     """Code jobs apart and all together, and keep what is smaller."""
     apart = [coded for one in job.jobs for coded in _run(one, found, level, slab_codec)]
-    if level == "fast":
+    # Headers are coded together in any case: what is left must be several to have something in common.
+    if level == "fast" or sum(isinstance(one, SlabJob) or one.role is not Role.HEADER for one in job.jobs) < 2:
+        return apart
+    quick = len(bytestream.zstd_compress(b"".join(_gather(job.solid, found)), level=3))
+    if quick * _SOLID_GAIN >= sum(len(one.payload) for one in apart):
         return apart
     solid = _run(job.solid, found, level, slab_codec)
     return min(apart, solid, key=lambda some: sum(len(one.payload) + _BLOCK_COST for one in some))
