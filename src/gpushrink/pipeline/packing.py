@@ -256,7 +256,9 @@ def _submit(
     """Begin a job; those of a batch each by itself, and where levels allow the time, all their bytes together."""
     if not isinstance(job, BatchJob):
         return _Promise((pool.submit(_run, job, found, level, slab_codec, share),))
-    solid = None if level == "fast" else pool.submit(_run_together, job, found, level)
+    # Headers are coded together in any case: what is left must be several to have something in common.
+    several = sum(isinstance(one, SlabJob) or one.role is not Role.HEADER for one in job.jobs) > 1
+    solid = pool.submit(_run_together, job, found, level) if several and level != "fast" else None
     return _Promise(tuple(pool.submit(_run, one, found, level, slab_codec, share) for one in job.jobs), solid)
 
 
