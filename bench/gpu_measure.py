@@ -171,7 +171,8 @@ def measure_codec(name: str, *, quick: bool, left: Callable[[], float]) -> dict[
         parts = {"encode": ("find_limits", "pad_planes", "predict_stage", "pad_residuals", "find_contexts",
                             "gather_values", "split_tokens", "write_raw_bits", "count_symbols",
                             "rans_encode", "rans_gather_words"),
-                 "decode": ("rans_decode", "count_raw_bits", "join_tokens", "decode_planes", "unpad_planes")}  # fmt: skip
+                 "decode": ("rans_decode", "count_raw_bits", "join_tokens", "decode_planes",
+                            "unpad_planes")}  # fmt: skip
         for way, names in parts.items():
             total = sum(kernels[level].get(kernel, {"seconds": 0.0})["seconds"] for kernel in names)
             rows.append(row(f"{way} {level}, kernels alone", size, [total], ratio=ratio))

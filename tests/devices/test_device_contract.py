@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -58,12 +59,40 @@ def test_arrays_put_and_get_keep_every_byte(device: Device) -> None:
         assert back.dtype == array.dtype
         assert (back == array).all()
     assert not device.get(device.zeros((4, 4), np.uint16)).any()
+    assert device.get(device.put(np.zeros((0, 3), np.int16))).shape == (0, 3)
+    changed = np.arange(100_000, dtype=np.uint32)
+    held = device.put(changed)
+    changed[:] = 0  # the host array may be reused on return
+    assert (device.get(held) == np.arange(100_000)).all()
+    part = device.zeros(9, np.uint8)
+    device.fill(part[2:5], 7)
+    device.copy(part[2:4], part[7:9])
+    assert device.get(part).tolist() == [0, 0, 7, 7, 7, 0, 0, 7, 7]
     assert device.memory().total_bytes >= device.memory().free_bytes > 0
 
 
 def test_entropy_and_zstd_agree_with_the_reference(device: Device) -> None:
     """Counts, rANS and zstd frames cross between the device and the CPU."""
     check_device(device, np.random.default_rng(2))
+
+
+def test_siblings_share_memory_and_run_beside_each_other(device: Device) -> None:
+    """Queues of one device, each in a thread of its own, give what one alone gives."""
+    samples = volume((3, 20, 33), "int16", 8)
+    expected = encode_slab(samples, level="fast")
+
+    def both_ways(queue: Device) -> bool:
+        codec = DeviceVolumeCodec(queue)
+        back = codec.decode_slab(expected, shape=samples.shape, dtype="int16")
+        return codec.encode_slab(samples, level="fast") == expected and bool((queue.get(back) == samples).all())
+
+    queues = [device, device.sibling(), device.sibling()]
+    with ThreadPoolExecutor(3) as threads:
+        assert all(threads.map(both_ways, queues * 3))
+    device.release()
+    before = device.memory().free_bytes
+    held = queues[1].zeros(1 << 20, np.uint8)
+    assert device.memory().free_bytes <= before - held.nbytes
 
 
 @pytest.mark.parametrize("level", ["fast", "default", "max"])

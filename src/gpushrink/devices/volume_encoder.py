@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -111,6 +112,17 @@ class SlabEncoding:
         model.levels = fit.choose_levels(self._steer, energies, pairs, self._padded.size)
 
     def _write(self) -> ResidentPayload:
+        device, model = self._device, self._model
+        counts, values = self._gather()
+        del self._residuals  # its memory serves the entropy stage
+        coded, raw = self._split(values)
+        main = encode_resident(device, coded, counts.sum(axis=0), judge=self._judge)
+        # A slab's parameters are a few thousand tokens: copies and launches would take longer than the host does.
+        whole = slab.join_payload(model, counts, main.payload, raw, engine="auto")
+        return ResidentPayload(whole, len(whole) - len(main.payload) + main.judged_bytes)
+
+    def _gather(self) -> tuple[NDArray[np.int64], DeviceArray]:
+        """Count each plane's contexts, and lay the residuals out context by context."""
         device, geometry, model = self._device, self._geometry, self._model
         contexts = device.empty(geometry.depth * geometry.area, np.uint8)
         found = device.zeros((geometry.depth, CONTEXTS), np.uint32)
@@ -126,17 +138,11 @@ class SlabEncoding:
         begins, _ = bound_runs(counts)
         values = device.empty(geometry.depth * geometry.area, np.uint16)
         last = self._residuals[(model.stage_count - 1) * self._stage_size :]
-        order = wavefront_order(geometry.rows, geometry.columns).astype(np.uint32)
+        order = device.put(_order(geometry.rows, geometry.columns))
         self._launch(
-            "gather_values",
-            (geometry.depth,),
-            [last, contexts, device.put(order), device.put(begins), *geometry.sizes, values],
+            "gather_values", (geometry.depth,), [last, contexts, order, device.put(begins), *geometry.sizes, values]
         )
-        coded, raw = self._split(values)
-        main = encode_resident(device, coded, counts.sum(axis=0), judge=self._judge)
-        # A slab's parameters are a few thousand tokens: copies and launches would take longer than the host does.
-        whole = slab.join_payload(model, counts, main.payload, raw, engine="auto")
-        return ResidentPayload(whole, len(whole) - len(main.payload) + main.judged_bytes)
+        return counts, values
 
     def _split(self, values: DeviceArray) -> tuple[DeviceArray, bytes]:
         device, count = self._device, len(values)
@@ -155,3 +161,9 @@ class SlabEncoding:
             args=[values, size, tile_bits, device.put(begins), raw],
         )
         return held, device.get(raw).astype("<u4").tobytes()[: (bits + 7) // 8]
+
+
+@lru_cache(maxsize=4)
+def _order(rows: int, columns: int) -> NDArray[np.uint32]:
+    """Give the wavefront order of a plane; the slabs of a volume share it."""
+    return wavefront_order(rows, columns).astype(np.uint32)

@@ -16,7 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from gpushrink.codec.volume import slab
 from gpushrink.codec.volume.geometry import Layout, References
-from gpushrink.codec.volume.levels import LEVELS
+from gpushrink.codec.volume.levels import LEVELS, TAP_SETS
 from gpushrink.codec.volume.parameters import Model
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.entropy_stage import decode_resident
@@ -34,11 +34,13 @@ from gpushrink.devices.volume_shape import (
 )
 from gpushrink.errors import CorruptError
 
-__all__ = ["DeviceVolumeCodec"]
+__all__ = ["DeviceVolumeCodec", "decode_need", "encode_need"]
 
 # kernels/volume_decode.cu: FAULT_STALLED, and a count of lines that no plane has before it begins.
 _STALLED: Final = 2
 _NOT_BEGUN: Final = -6
+# Tables, models and small arrays.
+_FIXED_NEED: Final = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,23 @@ class _Coded:
     model: Model
     counts: NDArray[np.int64]
     values: DeviceArray
+
+
+def encode_need(shape: tuple[int, int, int], level: str) -> int:
+    """Estimate the bytes of device memory that encoding a slab takes at its peak."""
+    padded = shape[0] * (shape[1] + 5) * (shape[2] + 5)
+    way = max((LEVELS[level], *LEVELS[level].rivals), key=lambda one: len(TAP_SETS[one.tap_set].plain))
+    # Raw samples and planes; then residuals of each stage, contexts, values, tokens, and twice their size for rANS.
+    return padded * (2 + 2 + 2 * len(TAP_SETS[way.tap_set].plain) + 1 + 2 + 1 + 2) + 24 * way.fit_most + _FIXED_NEED
+
+
+def decode_need(shape: tuple[int, int, int]) -> int:
+    """Estimate the bytes of device memory that decoding a slab takes at its peak, whatever its level."""
+    geometry = SlabGeometry.of(shape)
+    stages = max(len(taps.plain) for taps in TAP_SETS)
+    places = Layout.wavefront(geometry.rows, geometry.columns).size * geometry.depth
+    # The wavefront's planes; streams, tokens and values; the samples that come out.
+    return places * (2 + 2 * stages) + geometry.depth * geometry.area * (2 + 1 + 2 + 2) + _FIXED_NEED
 
 
 class DeviceVolumeCodec:
@@ -120,11 +139,22 @@ class DeviceVolumeCodec:
             coded = self._read(payload, SlabGeometry.of((depth, rows, columns)), kind)
             # A step takes one set of neighbours; slabs under another begin a batch of their own.
             if slabs and slabs[-1].model.tap_set != coded.model.tap_set:
-                at = self._decode_batch(slabs, result, at)
+                at = self._decode_in_parts(slabs, result, at)
                 slabs = []
             slabs.append(coded)
-        self._decode_batch(slabs, result, at)
+        self._decode_in_parts(slabs, result, at)
         return result
+
+    def _decode_in_parts(self, slabs: list[_Coded], result: DeviceArray, at: int) -> int:
+        """Decode slabs side by side, or by halves where memory runs out; return where the next one begins."""
+        try:
+            return self._decode_batch(slabs, result, at)
+        except MemoryError:
+            if len(slabs) == 1:
+                raise
+        self._device.release()
+        middle = len(slabs) // 2
+        return self._decode_in_parts(slabs[middle:], result, self._decode_in_parts(slabs[:middle], result, at))
 
     def _decode_batch(self, slabs: list[_Coded], result: DeviceArray, at: int) -> int:
         """Decode slabs into the planes of `result` from `at` on; return where the next one's begin."""
