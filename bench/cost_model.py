@@ -36,13 +36,16 @@ class Cost:
         one whose lanes ask 8 different lines is 8.
     memory_bytes
         To and from device memory; what the second-level cache holds is not counted.
+    kernels
+        The kernels that this is, by their names in kernels/; their bytes are those of the whole row.
     """
 
     way: str
     name: str
-    instructions: int
-    transactions: int
+    instructions: float
+    transactions: float
     memory_bytes: float
+    kernels: tuple[str, ...] = ()
 
 
 # NVIDIA's data sheets and tuning guides: H100 SXM5, RTX 4090, T4.
@@ -52,23 +55,35 @@ CARDS = (
     Card("T4", 40, 1.59, 64, 320),
 )
 
-# predict_stage 1 and decode_step: 40 coefficients of the sample's class; 8 lines a load is a guess at how many classes
-# a warp meets, and the first thing to measure.
+# Of the voxels of a slab so many are fitted to, and fewer looked at for the contexts' weights (level default).
+FITTED = 260_000 / (32 * 512 * 512)
+WEIGHED = 20_000 / (32 * 512 * 512)
+
+# predict_stage 1 and decode_planes: 40 coefficients of the class; 8 lines a load is a guess at how many classes a warp
+# meets, and the first thing to measure. The fit has rows of sampled voxels, whose neighbours lie apart:
+# 40 loads in some 13 sectors of 32 bytes, one pass each.
 COSTS = (
-    Cost("encode", "find_limits", 10, 1, 2),
-    Cost("encode", "pad_planes", 45, 2, 4),
+    Cost("encode", "find_limits", 10, 1, 2, ("find_limits",)),
+    Cost("encode", "pad_planes", 45, 2, 4, ("pad_planes",)),
+    Cost("encode", "draw, classify, order", FITTED * 400, FITTED * 60, FITTED * 470,
+         ("draw_sample", "classify_sample", "order_sample")),
+    Cost("encode", "measure_noise, twice", FITTED * 200, FITTED * 40, FITTED * 850, ("measure_noise",)),
+    Cost("encode", "sum_products, both stages", FITTED * 6 * (209 + 819), FITTED * (2 * (209 + 819) + 120),
+         FITTED * 1700, ("sum_products",)),
+    Cost("encode", "gather_magnitudes", WEIGHED * 300, WEIGHED * 80, WEIGHED * 900, ("gather_magnitudes",)),
     Cost("encode", "predict_stage, stage 0", 95, 30, 4),
-    Cost("encode", "predict_stage, stage 1", 330, 385, 6),
-    Cost("encode", "find_contexts", 260, 84, 5),
-    Cost("encode", "gather_values", 70, 14, 5),
-    Cost("encode", "split_tokens", 45, 3, 5),
-    Cost("encode", "count_symbols", 8, 2, 1),
-    Cost("encode", "rans_encode and gather", 60, 6, 4.1),
-    Cost("decode", "rans_decode", 45, 6, 1.6),
-    Cost("decode", "join_tokens", 35, 3, 4),
-    Cost("decode", "decode_step", 700, 400, 13),
-    Cost("decode", "unpad_planes", 25, 9, 4),
-)
+    Cost("encode", "predict_stage, stage 1", 330, 385, 6, ("predict_stage",)),
+    Cost("encode", "pad_residuals", 20, 0.2, 0.2, ("pad_residuals",)),
+    Cost("encode", "find_contexts", 260, 84, 5, ("find_contexts",)),
+    Cost("encode", "gather_values", 70, 14, 5, ("gather_values",)),
+    Cost("encode", "split_tokens", 45, 3, 5, ("split_tokens", "write_raw_bits")),
+    Cost("encode", "count_symbols", 8, 2, 1, ("count_symbols",)),
+    Cost("encode", "rans_encode and gather", 60, 6, 4.1, ("rans_encode", "rans_gather_words")),
+    Cost("decode", "rans_decode", 45, 6, 1.6, ("rans_decode",)),
+    Cost("decode", "join_tokens", 35, 3, 4, ("count_raw_bits", "join_tokens")),
+    Cost("decode", "decode_planes", 700, 400, 13, ("decode_planes",)),
+    Cost("decode", "unpad_planes", 25, 9, 4, ("unpad_planes",)),
+)  # fmt: skip
 
 
 def seconds_a_sample(cost: Cost, card: Card) -> tuple[float, str]:
