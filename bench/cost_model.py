@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-STEP_US = (5, 10)
+LINE_US = (1.5, 3)
+LAUNCH_US = 5
 SAMPLE_BYTES = 2
 WARP_LANES = 32
 
@@ -59,9 +60,9 @@ CARDS = (
 FITTED = 260_000 / (32 * 512 * 512)
 WEIGHED = 20_000 / (32 * 512 * 512)
 
-# predict_stage 1 and decode_planes: 40 coefficients of the class; 8 lines a load is a guess at how many classes a warp
-# meets, and the first thing to measure. The fit has rows of sampled voxels, whose neighbours lie apart:
-# 40 loads in some 13 sectors of 32 bytes, one pass each.
+# predict_stage 1 and decode_planes: 40 coefficients of the class, from shared memory; that the 8 or so classes of a warp
+# take 1.5 passes a load is a guess, and the first thing to measure (out of a cache it would be 8). The fit has rows of
+# sampled voxels, whose neighbours lie apart: 40 loads in some 13 sectors of 32 bytes, one pass each.
 COSTS = (
     Cost("encode", "find_limits", 10, 1, 2, ("find_limits",)),
     Cost("encode", "pad_planes", 45, 2, 4, ("pad_planes",)),
@@ -72,7 +73,7 @@ COSTS = (
          FITTED * 1700, ("sum_products",)),
     Cost("encode", "gather_magnitudes", WEIGHED * 300, WEIGHED * 80, WEIGHED * 900, ("gather_magnitudes",)),
     Cost("encode", "predict_stage, stage 0", 95, 30, 4),
-    Cost("encode", "predict_stage, stage 1", 330, 385, 6, ("predict_stage",)),
+    Cost("encode", "predict_stage, stage 1", 340, 125, 6, ("predict_stage",)),
     Cost("encode", "pad_residuals", 20, 0.2, 0.2, ("pad_residuals",)),
     Cost("encode", "find_contexts", 260, 84, 5, ("find_contexts",)),
     Cost("encode", "gather_values", 70, 14, 5, ("gather_values",)),
@@ -81,7 +82,7 @@ COSTS = (
     Cost("encode", "rans_encode and gather", 60, 6, 4.1, ("rans_encode", "rans_gather_words")),
     Cost("decode", "rans_decode", 45, 6, 1.6, ("rans_decode",)),
     Cost("decode", "join_tokens", 35, 3, 4, ("count_raw_bits", "join_tokens")),
-    Cost("decode", "decode_planes", 700, 400, 13, ("decode_planes",)),
+    Cost("decode", "decode_planes", 710, 140, 13, ("decode_planes",)),
     Cost("decode", "unpad_planes", 25, 9, 4, ("unpad_planes",)),
 )  # fmt: skip
 
@@ -98,12 +99,15 @@ def seconds_a_sample(cost: Cost, card: Card) -> tuple[float, str]:
     return bounds[name], name
 
 
-def decode_rate(card: Card, slabs: int, step_us: float) -> float:
-    """Return GB/s of the wavefront alone for slabs of 32 planes of 512 x 512, two blocks to a multiprocessor."""
-    planes = 32 * slabs
-    steps = 512 + 2 * 511 + 5 + 4 * 31
-    rounds = -(-planes // (2 * card.multiprocessors))
-    return planes * 512 * 512 * SAMPLE_BYTES / (steps * rounds * step_us * 1e-6) / 1e9
+def decode_rate(card: Card, slabs: int, line_us: float) -> float:
+    """Return GB/s of the wavefront alone for slabs of 32 planes of 512 x 512, two blocks to a multiprocessor.
+
+    A slab takes its planes' lines and the lag of each behind the one before; where more planes wait than blocks fit,
+    those that fit are never idle.
+    """
+    lines, lag, planes = 512 + 2 * 511 + 5, 4, 32 * slabs
+    seconds = max(lines + lag * 31, planes * lines / (2 * card.multiprocessors)) * line_us * 1e-6
+    return planes * 512 * 512 * SAMPLE_BYTES / seconds / 1e9
 
 
 def main() -> None:
@@ -114,18 +118,18 @@ def main() -> None:
         found = [seconds_a_sample(cost, card) for card in CARDS]
         cells = " | ".join(f"{SAMPLE_BYTES / seconds / 1e9:,.0f} ({name})" for seconds, name in found)
         print(
-            f"| {cost.way} | {cost.name} | {cost.instructions} | {cost.transactions} | {cost.memory_bytes:g}"
+            f"| {cost.way} | {cost.name} | {cost.instructions:.0f} | {cost.transactions:.0f} | {cost.memory_bytes:.3g}"
             f" | {cells} |"
         )
     for way in ("encode", "decode"):
         sums = [sum(seconds_a_sample(cost, card)[0] for cost in COSTS if cost.way == way) for card in CARDS]
         cells = " | ".join(f"**{SAMPLE_BYTES / total / 1e9:.0f}**" for total in sums)
         print(f"| {way} | all, one after another | | | | {cells} |")
-    print(f"\n| slabs side by side | a step takes | {heads} |\n|{'---|' * (2 + len(CARDS))}")
-    for slabs in (1, 8, 10, 30):
-        for step_us in STEP_US:
-            cells = " | ".join(f"{decode_rate(card, slabs, step_us):.1f}" for card in CARDS)
-            print(f"| {slabs} | {step_us} us | {cells} |")
+    print(f"\n| slabs at once | a line takes | {heads} |\n|{'---|' * (2 + len(CARDS))}")
+    for slabs in (1, 4, 8, 30):
+        for line_us in (*LINE_US, LAUNCH_US):
+            cells = " | ".join(f"{decode_rate(card, slabs, line_us):.1f}" for card in CARDS)
+            print(f"| {slabs} | {line_us:g} us | {cells} |")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def _unavailable() -> HostDevice:
 def test_examine_with_a_working_device_reports_its_trial() -> None:
     """The trial runs real kernels and a zstd round trip through the protocol."""
     trial = doctor.examine(HostDevice)[-1]
-    assert (trial.what, trial.status) == ("kernel and zstd round trip", "ok")
+    assert (trial.what, trial.status) == ("kernels and zstd round trip", "ok")
 
 
 @needs_compiler

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def vendor_coders() -> list[tuple[str, dict[str, Any]]]:
     spec = importlib.util.spec_from_file_location("gpu_vendor", BENCH)
     assert spec is not None
     assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up there
     spec.loader.exec_module(module)
     found: list[tuple[str, dict[str, Any]]] = [(one.algorithm, one.options) for one in module.CODERS]
     return found
@@ -87,7 +88,7 @@ def test_cupy_has_every_name_that_the_device_asks_for(cupy: Any) -> None:
         (cupy.cuda.Event, r"_staged\[0\]\[0\]\.(\w+)"),
         (cupy.ndarray, r"target\.(\w+)\("),
     ):
-        names = set(re.findall(prefix, source))
+        names = set(re.findall(prefix, source)) - {"ptr"}  # a stream's address: its instances alone have it
         assert names
         assert all(hasattr(owner, name) for name in names), names
     assert "stream=None" in cupy.ndarray.set.__doc__

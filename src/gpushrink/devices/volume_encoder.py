@@ -14,7 +14,7 @@ from gpushrink.codec.volume.levels import Level
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.entropy_stage import ResidentPayload, encode_resident
 from gpushrink.devices.volume_fit import DrawnSample
-from gpushrink.devices.volume_program import pack_model, volume_kernel
+from gpushrink.devices.volume_program import PREDICT_TURNS, pack_model, shared_coefficients, volume_kernel
 from gpushrink.devices.volume_shape import (
     BLOCK_THREADS,
     CONTEXTS,
@@ -62,10 +62,12 @@ class PaddedSlab:
         """Give the places of all planes."""
         return self.layout.size * self.geometry.depth
 
-    def launch(self, name: str, grid: tuple[int, ...], args: list[Any], tap_set: int = 0) -> None:
+    def launch(
+        self, name: str, grid: tuple[int, ...], args: list[Any], tap_set: int = 0, *, shared_bytes: int = 0
+    ) -> None:
         """Launch a kernel of volume_encode.cu; those that look at no neighbours take any tap set."""
         kernel = volume_kernel("volume_encode.cu", name, tap_set)
-        self.device.launch(kernel, grid=grid, block=(BLOCK_THREADS,), args=args)
+        self.device.launch(kernel, grid=grid, block=(BLOCK_THREADS,), args=args, shared_bytes=shared_bytes)
 
 
 class SlabEncoding:
@@ -86,14 +88,20 @@ class SlabEncoding:
         self._fit()
         return self._write()
 
-    def _launch(self, name: str, grid: tuple[int, ...], args: list[Any]) -> None:
-        self._padded.launch(name, grid, args, self._steer.tap_set)
+    def _launch(self, name: str, grid: tuple[int, ...], args: list[Any], *, shared_bytes: int = 0) -> None:
+        self._padded.launch(name, grid, args, self._steer.tap_set, shared_bytes=shared_bytes)
 
     def _predict(self, stage: int) -> None:
         """Predict every sample in one stage, edges included."""
         geometry, packed = self._geometry, self._device.put(pack_model(self._model))
+        room = shared_coefficients(self._model, stage)
         common = [*geometry.sizes, self._first, self._second, np.uint64(self._stage_size), np.uint32(stage)]
-        self._launch("predict_stage", geometry.grid(geometry.area), [self._planes, self._residuals, packed, *common])
+        self._launch(
+            "predict_stage",
+            geometry.grid(-(-geometry.area // PREDICT_TURNS)),
+            [self._planes, self._residuals, packed, *common, np.uint32(room)],
+            shared_bytes=4 * room,
+        )
         echoes = self._residuals[stage * self._stage_size : (stage + 1) * self._stage_size]
         self._launch("pad_residuals", geometry.grid(self._layout.size), [*geometry.sizes, self._first, echoes])
 

@@ -21,7 +21,7 @@ from gpushrink.codec.volume.parameters import Model
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.entropy_stage import decode_resident
 from gpushrink.devices.volume_encoder import PaddedSlab, SlabEncoding
-from gpushrink.devices.volume_program import count_lag, pack_model, volume_kernel
+from gpushrink.devices.volume_program import count_lag, pack_model, shared_coefficients, volume_kernel
 from gpushrink.devices.volume_shape import (
     BLOCK_THREADS,
     SAMPLE_TYPES,
@@ -182,7 +182,8 @@ class DeviceVolumeCodec:
         turns = whole.columns + 2 * (whole.rows - 1) + 5 + lag * (max(depths) - 1)
         found = np.full(whole.depth, _STALLED, np.uint32)
         if not self._stepped:
-            found = self._run(fixed, begins, ends, lag, model.tap_set)
+            room = max(shared_coefficients(one.model, model.stage_count - 1) for one in slabs)
+            found = self._run(fixed, begins, ends, lag, model.tap_set, room=room)
         if (found & _STALLED).any():
             found = self._run(fixed, begins, ends, lag, model.tap_set, turns=turns)
         for z in np.flatnonzero(found):
@@ -206,7 +207,7 @@ class DeviceVolumeCodec:
 
     def _run(
         self, fixed: list[Any], begins: NDArray[np.uint32], ends: NDArray[np.uint32], lag: int, tap_set: int,
-        *, turns: int = 0,
+        *, room: int = 0, turns: int = 0,
     ) -> NDArray[np.uint32]:  # fmt: skip
         """Decode all planes in one launch, or in so many turns; give what is wrong with each."""
         device, count = self._device, len(begins)
@@ -216,10 +217,11 @@ class DeviceVolumeCodec:
             *fixed, device.put(begins), device.put(ends), np.int32(lag), device.zeros(1, np.uint32),
             device.put(np.full(count, _NOT_BEGUN, np.int32)), faults,
         ]  # fmt: skip
+        shape: dict[str, Any] = {"grid": (count,), "block": (BLOCK_THREADS,)}
         if turns:
-            device.launch_turns(kernel, turns=turns, grid=(count,), block=(BLOCK_THREADS,), args=args)
+            device.launch_turns(kernel, turns=turns, args=[*args, np.uint32(0)], **shape)
         else:
-            device.launch(kernel, grid=(count,), block=(BLOCK_THREADS,), args=[*args, np.int32(-1)])
+            device.launch(kernel, args=[*args, np.uint32(room), np.int32(-1)], shared_bytes=4 * room, **shape)
         found: NDArray[np.uint32] = device.get(faults)
         return found
 

@@ -39,6 +39,7 @@ _CHUNK = 16_384
 _MOST_COEFFICIENT = 1 << 15
 _MOST_WEIGHT = 1 << 12
 _MOST_WEIGHED = 20_000
+_UPDATES = 100
 _MOST_WEIGHT_BITS = 18
 # A context's frequencies cost tens of bytes: small slabs do with fewer of them.
 _SAMPLES_PER_LEVEL = 40_000
@@ -242,7 +243,7 @@ def solve_weights(columns: NDArray[np.int32], target: NDArray[np.int32]) -> tupl
         scale = 1 / ((weights[:, None] * wide).sum(axis=0) + 1.0)
         both = multiply_long(wide, np.vstack([wide, wanted]) * np.square(scale))
         squares, products = both[:, :-1], both[:, -1]
-        for _ in range(400):
+        for _ in range(_UPDATES):
             weights = np.minimum(weights * np.maximum(products, 1e-9) / (squares @ weights + 1e-9), 8.0)
     stored = np.clip(np.rint(weights * (1 << WEIGHT_BITS)), 0, _MOST_WEIGHT).astype(np.int32)
     return stored, stored @ columns
