@@ -60,7 +60,7 @@ CARDS = (
 FITTED = 260_000 / (32 * 512 * 512)
 WEIGHED = 20_000 / (32 * 512 * 512)
 
-# predict_stage 1 and decode_planes: 40 coefficients of the class, from shared memory; that the 8 or so classes of a warp
+# predict_stage 1 and decode_planes: 40 coefficients of the class, from shared memory; that the classes of a warp
 # take 1.5 passes a load is a guess, and the first thing to measure (out of a cache it would be 8). The fit has rows of
 # sampled voxels, whose neighbours lie apart: 40 loads in some 13 sectors of 32 bytes, one pass each.
 COSTS = (
