@@ -34,15 +34,18 @@ __device__ __forceinline__ Around around_place(const u16* samples, const i16* re
     return a;
 }
 
-// Draw voxels evenly, with a fixed jitter, out of the planes that `members` lists; measure the activity around each.
+// Draw runs of RUN voxels evenly, with a fixed jitter, out of the planes that `members` lists; measure the activity around
+// each voxel.
 extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
     draw_sample(const u16* samples, const u32* members, u64 total, u32 count, u32 rows, u32 columns, const i32* first,
                 const i32* second, u32 refs, i64* places, i32* spatial, i32* temporal, u8* directions) {
     const u64 index = global_thread();
     if (index >= count) return;
-    const u64 begin = index * total / count, end = (index + 1u) * total / count;
-    const u32 room = max((u32)(end - begin), 1u);
-    const u64 chosen = begin + (u32)index * 2654435761u % room;
+    const u64 run = index / RUN, runs = (count + RUN - 1u) / RUN;
+    const u64 begin = run * total / runs, end = (run + 1u) * total / runs;
+    const u32 room = end - begin < RUN ? 1u : (u32)(end - begin) - (RUN - 1u);
+    const u64 drawn = begin + (u32)run * 2654435761u % room + index % RUN;
+    const u64 chosen = drawn < total ? drawn : total - 1u;
     const u64 area = (u64)rows * columns, within = chosen % area;
     const i64 pitch = columns + 5u, size = pitch * (rows + 4u);
     const i64 place = (i64)members[chosen / area] * size + (i64)(within / columns + 2u) * pitch + (i64)(within % columns) + 3;
@@ -88,7 +91,8 @@ __device__ __forceinline__ i32 noise_around(const Around& a, int stage) {
 #undef TAP
 
 // Write how large one stage's residuals are around each voxel.
-extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
+// Four blocks to a multiprocessor, for the same reason as below.
+extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32, 4)
     measure_noise(const i16* residuals, const i64* places, u32 count, u32 rows, u32 columns, const i32* first,
                   const i32* second, u64 stage_size, u32 stage, u32 refs, i32* noise) {
     const u64 index = global_thread();
@@ -196,15 +200,15 @@ __device__ __forceinline__ void write_magnitudes(const Around& a, u64 count, u16
 #undef TAP
 #undef STEP
 
-// Write what the context's weights are fitted to, for one voxel in `stride`: magnitudes of the last stage's residuals,
+// Write what the context's weights are fitted to, for one run of RUN voxels in `stride`: magnitudes of the last stage's residuals,
 // of the steps between samples, and of the voxel's own residual; magnitudes has one row of `count` for each.
 extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
     gather_magnitudes(const u16* samples, const i16* residuals, const i64* places, u32 stride, u32 count, u32 rows,
                       u32 columns, const i32* first, const i32* second, u64 stage_size, u32 refs, u16* magnitudes) {
     const u64 index = global_thread();
     if (index >= count) return;
-    const Around a =
-        around_place(samples, residuals, places[index * stride], rows, columns, first, second, stage_size);
+    const u64 voxel = index / RUN * stride * RUN + index % RUN;
+    const Around a = around_place(samples, residuals, places[voxel], rows, columns, first, second, stage_size);
     if (refs)
         write_magnitudes<true>(a, count, magnitudes + index);
     else

@@ -6,7 +6,7 @@ import hashlib
 import io
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -85,8 +85,12 @@ def dicom_bytes(
     preamble: bool = True,
     planar: int = 0,
     extra: bytes = b"",
+    tags: Mapping[str, object] | None = None,
 ) -> bytes:
-    """Return a DICOM file that holds `pixels`: [row, column], [row, column, component] or [frame, row, column]."""
+    """Return a DICOM file that holds `pixels`: [row, column], [row, column, component] or [frame, row, column].
+
+    `tags` are set last, by keyword; None removes one.
+    """
     data = Dataset()
     data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, f"{series}.{number}"
     data.Modality, data.SeriesInstanceUID, data.InstanceNumber = "CT", series, str(number)
@@ -110,6 +114,11 @@ def dicom_bytes(
     raw = pixels.astype(pixels.dtype.newbyteorder(">" if big_endian else "<")).tobytes()
     data.PixelData = raw + b"\0" * (len(raw) % 2)
     data["PixelData"].VR = "OW" if bits > 8 else "OB"
+    for keyword, value in (tags or {}).items():
+        if value is None:
+            del data[keyword]
+        else:
+            setattr(data, keyword, value)
     data.file_meta = FileMetaDataset()
     data.file_meta.MediaStorageSOPClassUID = CTImageStorage
     data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID

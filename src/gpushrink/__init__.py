@@ -10,34 +10,49 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gpushrink.archive.reader import Catalogue
+    from gpushrink.dicom.geometry import Geometry, Rescale
     from gpushrink.pipeline.api import catalogue, describe_archive, pack, unpack, verify
+    from gpushrink.pipeline.arrays import Archive
+    from gpushrink.pipeline.arrays import open_volumes as open
     from gpushrink.pipeline.demo import DemoReport, run_demo
     from gpushrink.pipeline.describing import ArchiveInfo
     from gpushrink.pipeline.packing import PackReport
     from gpushrink.pipeline.unpacking import RestoreReport
+    from gpushrink.pipeline.volumes import VolumeInfo
 
 __all__ = [
+    "Archive",
     "ArchiveInfo",
     "Catalogue",
     "DemoReport",
+    "Geometry",
     "PackReport",
+    "Rescale",
     "RestoreReport",
+    "VolumeInfo",
     "catalogue",
     "describe_archive",
+    "open",
     "pack",
     "run_demo",
     "unpack",
     "verify",
 ]
 
+# Where each name lives: a module, and its name there if that is another.
 _HOME = {
+    "Archive": "pipeline.arrays",
     "ArchiveInfo": "pipeline.describing",
     "Catalogue": "archive.reader",
     "DemoReport": "pipeline.demo",
+    "Geometry": "dicom.geometry",
     "PackReport": "pipeline.packing",
+    "Rescale": "dicom.geometry",
     "RestoreReport": "pipeline.unpacking",
+    "VolumeInfo": "pipeline.volumes",
     "catalogue": "pipeline.api",
     "describe_archive": "pipeline.api",
+    "open": "pipeline.arrays:open_volumes",
     "pack": "pipeline.api",
     "run_demo": "pipeline.demo",
     "unpack": "pipeline.api",
@@ -49,7 +64,8 @@ def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that ``import gpushrink`` costs nothing."""
     if name not in _HOME:
         raise AttributeError(f"module 'gpushrink' has no attribute {name!r}")
-    return getattr(import_module(f"gpushrink.{_HOME[name]}"), name)
+    module, _, other = _HOME[name].partition(":")
+    return getattr(import_module(f"gpushrink.{module}"), other or name)
 
 
 def __dir__() -> list[str]:

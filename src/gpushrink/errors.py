@@ -7,9 +7,11 @@ compares with this module.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 __all__ = [
+    "AmbiguousSeriesError",
     "ArchiveError",
     "CorruptError",
     "DestinationError",
@@ -38,6 +40,20 @@ class UsageError(GpushrinkError):
 
     exit_code = 2
     meaning = "usage: the command line or the arguments are wrong"
+
+
+class AmbiguousSeriesError(UsageError):
+    """Say that a name fits several volumes; the message lists them, and how to choose.
+
+    Attributes
+    ----------
+    choices
+        The volumes (`gpushrink.VolumeInfo`), any of which may be given in the name's place.
+    """
+
+    def __init__(self, message: str, choices: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.choices = tuple(choices)
 
 
 class InputError(GpushrinkError):

@@ -51,6 +51,7 @@ class BlockCodec(IntEnum):
     LZMA = 2
     PLANES = 3
     VOLUME = 4
+    HEADERS = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import trees
 from gpushrink import errors
 
 COMMAND = [sys.executable, "-m", "gpushrink"]
@@ -181,3 +182,19 @@ def test_demo_restores_its_series_exactly(tmp_path: Path) -> None:
     sizes = {row["method"]: row["bytes"] for row in report["methods"]}
     assert report["restored_exactly"]
     assert sizes["gpushrink"] < sizes["zip"]
+
+
+def test_list_series_names_the_volumes(archive: Path, tmp_path: Path) -> None:
+    """`list --series` prints a line for each volume; with --json it has what the API has. A pipe is refused."""
+    empty = run("list", "--series", archive)
+    assert (empty.returncode, empty.stdout) == (0, b"")  # text files only
+    trees.small_study(tmp_path / "images")
+    out = tmp_path / "images.gsz"
+    assert run("pack", tmp_path / "images", "-o", out).returncode == 0
+    (line,) = run("list", "--series", out).stdout.decode().splitlines()
+    assert line.split() == ["0", "2.25.1", "CT", *["3", "x", "16", "x", "16", "int16,", "3", "files"]]
+    (volume,) = json.loads(run("list", "--series", "--json", out).stdout)
+    assert volume["shape"] == [3, 16, 16]
+    assert volume["files"] == ["copy.dcm", "series/IM0001", "series/IM0002"]
+    assert (volume["dtype"], volume["encoding"], volume["series"]) == ("int16", "native", "2.25.1")
+    assert run("list", "--series", "-").returncode == 2

@@ -69,3 +69,57 @@ def test_slab_of_extreme_proportions_comes_back(shape: tuple[int, int, int]) -> 
     assert encode_slab(samples, engine="numpy") == stored
     np.testing.assert_array_equal(decode_slab(stored, shape=shape, dtype=np.int16, engine="numba"), samples)
     np.testing.assert_array_equal(decode_slab(stored, shape=shape, dtype=np.int16, engine="numpy"), samples)
+
+
+@pytest.mark.parametrize("level", ["fast", "default"])
+def test_slab_large_enough_for_threads_has_the_same_bytes_whatever_their_number(level: str) -> None:
+    """How many threads work on a slab never shows in it, nor does the engine."""
+    samples = make((9, 300, 200), np.uint16, "smooth", 5)
+    stored = encode_slab(samples, level=level, engine="numba", threads=1)
+    assert encode_slab(samples, level=level, engine="numba", threads=3) == stored
+    assert encode_slab(samples, level=level, engine="numpy") == stored
+    np.testing.assert_array_equal(
+        decode_slab(stored, shape=(9, 300, 200), dtype=np.uint16, engine="numba", threads=3), samples
+    )
+
+
+@pytest.mark.parametrize(("dtype", "content"), [(np.uint16, "extremes"), (np.uint16, "noise"), (np.int16, "smooth")])
+def test_sums_of_a_fit_are_the_same_in_both_engines(dtype: type, content: str) -> None:
+    """Every sum that a fit rests on is exact, even where samples use all their bits."""
+    from gpushrink.codec.volume import fit, fit_sums, numba_fit
+    from gpushrink.codec.volume.geometry import Layout
+    from gpushrink.codec.volume.levels import LEVELS, TAP_SETS
+
+    draw = np.random.default_rng(6)
+    depth, layout, taps = 4, Layout.raster(40, 50), TAP_SETS[1]
+    samples = make((1, 1, depth * layout.size), np.uint16 if dtype == np.int16 else dtype, content, 7).ravel()
+    residuals = draw.integers(-32768, 32768, 2 * samples.size).astype(np.int16)
+    members = [(z, z - 1, z - 2 if z > 1 else z - 1) for z in range(1, depth)]
+    sample = fit.draw_sample(members, layout, LEVELS["default"])
+    classes = draw.integers(0, 7, len(sample.places))
+    order, bounds = np.argsort(classes, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(classes))])
+    most = 1 << fit.weight_bits(65535, len(sample.places))
+    weights = draw.integers(1, most, len(sample.places), endpoint=True).astype(np.int32)
+
+    for one, other in zip(
+        fit_sums.measure_activity(sample, samples, True), numba_fit.measure_activity(sample, samples, True), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    sums = [
+        (
+            engine.sum_magnitudes(sample, residuals, samples.size, taps.energy),
+            engine.list_magnitudes(sample, samples, residuals, 0, taps.energy, taps.steps),
+            engine.sum_products(
+                sample, samples, residuals, samples.size, taps.plain[1], taps.feedback[1], weights, order, bounds
+            ),
+        )
+        for engine in (fit_sums, numba_fit)
+    ]
+    for one, other in zip(*sums, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # And exact: the first class's first square in whole numbers of any size.
+    west = samples[sample.offsets(taps.plain[1][0])].astype(object)
+    first = samples[sample.offsets(taps.plain[1][1])].astype(object) - west
+    of_class = order[bounds[0] : bounds[1]]
+    exact = sum(int(w) * int(v) ** 2 for w, v in zip(weights[of_class], first[of_class], strict=True))
+    assert sums[0][2][0, 0, 0] == exact

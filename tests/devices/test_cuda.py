@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import gpushrink
 from gpushrink.codec.volume.slab import encode_slab
 from gpushrink.devices import cuda
 from gpushrink.devices.device_check import check_device
 from gpushrink.devices.emulation.build import find_compiler
 from gpushrink.devices.volume_engine import DeviceVolumeCodec
+from gpushrink.dicom.synthetic import write_series
 from gpushrink.errors import CorruptError, DeviceUnavailableError
 from gpushrink.pipeline.device import open_slab_codec
 
@@ -60,6 +62,37 @@ def test_cuda_device_does_what_the_reference_does() -> None:
     assert other._stream is not device._stream
     assert other._pool is device._pool
     assert (other.get(other.put(samples)) == samples).all()
+
+
+@pytest.mark.usefixtures("packages")
+def test_cuda_writes_on_its_own_stream_only() -> None:
+    """Slabs decoded side by side are joined on the stream that computes them; the stand-in refuses any other."""
+    device = cuda.CudaDevice()
+    samples = np.random.default_rng(6).integers(0, 700, (5, 9, 11)).astype(np.uint16)
+    payloads = [encode_slab(part, level="fast") for part in (samples[:2], samples[2:])]
+    codec = DeviceVolumeCodec(device)
+    found = codec.decode_slabs(payloads, depths=[2, 3], rows=9, columns=11, dtype=np.uint16)
+    assert (device.get(found) == samples).all()
+    room = device.empty((5, 9, 11), np.uint16)
+    device.copy(found[1:4, :, 2:], room[1:4, :, 2:])
+    assert (device.get(room)[1:4, :, 2:] == samples[1:4, :, 2:]).all()
+    words = device.put(np.array([0x0FFF, 0x7801, -2], np.int16))
+    device.shift(words, 4, 4)
+    assert device.get(words).tolist() == [-1, -2047, -2]
+
+
+@pytest.mark.usefixtures("packages")
+def test_volume_of_an_archive_is_decoded_by_the_cuda_device(tmp_path: Path) -> None:
+    """`device="cuda"` gives the device's own array, with the CPU's samples, all done on its stream and in its pool."""
+    (tmp_path / "in").mkdir()
+    write_series(tmp_path / "in", slices=3, rows=40, columns=56)
+    gpushrink.pack(tmp_path / "in", tmp_path / "a.gsz", level="default", device="cpu")
+    with gpushrink.open(tmp_path / "a.gsz", cache_bytes=0) as archive:
+        found = archive.volume(device="cuda")
+        assert type(found).__name__ == "CardArray"
+        assert (np.asarray(found) == archive.volume(device="cpu")).all()
+        part = archive.volume(device="cuda", slices=slice(1, 3), rows=slice(5, 9))
+        assert (np.asarray(part) == np.asarray(found)[1:3, 5:9]).all()
 
 
 @pytest.mark.usefixtures("packages")

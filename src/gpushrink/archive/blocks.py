@@ -14,6 +14,7 @@ from gpushrink.archive.layout import (
     MAX_ENTRIES,
     MAX_FILE,
     MAX_PATH,
+    MAX_PAYLOAD,
     MAX_SECONDS,
     MAX_TARGETS,
     BlockType,
@@ -28,6 +29,7 @@ __all__ = [
     "TREE_ENTRIES",
     "DataBlock",
     "check_codec_and_role",
+    "measure_targets",
     "pack_data",
     "pack_hashes",
     "pack_info",
@@ -159,6 +161,21 @@ def parse_data(payload: memoryview) -> DataBlock:
         if length < 1 or source < 0 or file_id < 0 or place < 0 or source + length > decoded:
             raise outer.fail("a target lies outside the block")
     return DataBlock(decoded, sources, lengths, ids, places, outer.rest())
+
+
+def measure_targets(payload: memoryview) -> int:
+    """Return how many bytes of a DATA payload lie before its coded bytes; the first thirty are enough to tell.
+
+    Raises
+    ------
+    CorruptError
+        If they are not there.
+    """
+    cursor = Cursor(payload, "a DATA block")
+    cursor.varint(MAX_DECODED)
+    cursor.varint(MAX_TARGETS)
+    size = cursor.varint(MAX_PAYLOAD)
+    return len(payload) - cursor.left + size
 
 
 def pack_hashes(records: Sequence[tuple[Sequence[int], bytes]]) -> bytes:

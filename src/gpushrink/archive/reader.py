@@ -13,9 +13,10 @@ from gpushrink.archive.layout import BlockHead, BlockType
 from gpushrink.errors import ArchiveError, CorruptError, InputError, NewerVersionError, TruncatedError
 from gpushrink.model import Entry
 
-__all__ = ["Block", "Catalogue", "Damage", "read_block", "read_blocks", "read_catalogue"]
+__all__ = ["Block", "Catalogue", "Damage", "peek_data", "read_block", "read_blocks", "read_catalogue"]
 
 _READ_STEP = 1 << 24
+_PEEK = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +263,28 @@ def read_block(stream: BinaryIO, record: BlockRecord) -> Block:
     if len(payload) < head.length or zlib.crc32(payload) != head.crc:
         raise CorruptError(f"the {BlockType(head.type).name} block at byte {record.offset} is damaged")
     return Block(record.offset, head, memoryview(payload))
+
+
+def peek_data(stream: BinaryIO, record: BlockRecord) -> blocks.DataBlock:
+    """Read what a DATA block says of itself before its coded bytes; `coded` of the result is empty.
+
+    The checksum covers the whole block, so nothing is proven yet: good for telling whether a block is worth reading.
+
+    Raises
+    ------
+    CorruptError
+        If that cannot be read.
+    """
+    stream.seek(record.offset + layout.BLOCK_HEAD.size)
+    source = _Source(stream)
+    start = source.read(min(record.length, _PEEK))
+    try:
+        size = blocks.measure_targets(memoryview(start))
+        if size > record.length:
+            raise CorruptError("its targets do not fit it")
+        return blocks.parse_data(memoryview(start[:size] + source.read(max(0, size - len(start)))))
+    except CorruptError as error:
+        raise CorruptError(f"the DATA block at byte {record.offset} is damaged: {error}") from None
 
 
 def read_catalogue(stream: BinaryIO) -> Catalogue:

@@ -174,11 +174,18 @@ def verify(archive: str = _INPUT, threads: int | None = _THREADS, as_json: bool 
         say(f"{report.files} files, {size_text(report.size)} proven in {time.perf_counter() - began:.1f} s")
 
 
-def list_(archive: str = _INPUT, as_json: bool = _JSON) -> None:
-    """List what an archive holds: mode, size, time, SHA-256 (JSON only), path."""
+def list_(
+    archive: str = _INPUT,
+    series: bool = typer.Option(False, "--series", help="List the volumes instead, as the Python API numbers them."),
+    as_json: bool = _JSON,
+) -> None:
+    """List what an archive holds: mode, size, time, SHA-256 (JSON only), path; or the volumes in it."""
     from gpushrink.model import EntryKind
     from gpushrink.pipeline import api
 
+    if series:
+        _list_series(archive, as_json=as_json)
+        return
     catalogue = api.catalogue(archive)
     if as_json:
         print_json(
@@ -201,6 +208,25 @@ def list_(archive: str = _INPUT, as_json: bool = _JSON) -> None:
         when = _time_text(entry.mtime_ns)
         tail = f" -> {shown(entry.link)}" if entry.kind is EntryKind.LINK else ""
         print(f"{letters[entry.kind]}{entry.mode:04o} {entry.size:>12} {when} {shown(entry.path)}{tail}")
+
+
+def _list_series(archive: str, *, as_json: bool) -> None:
+    from gpushrink.errors import UsageError
+    from gpushrink.pipeline.arrays import open_volumes
+
+    if archive == "-":
+        raise UsageError("--series reads single blocks, which a pipe cannot give; name a file")
+    with open_volumes(archive) as opened:
+        volumes = opened.series()
+    if as_json:
+        print_json([one.as_json() for one in volumes])
+        return
+    for one in volumes:
+        size = " x ".join(map(str, one.shape))
+        files = "1 file" if len(one.files) == 1 else f"{len(one.files)} files"
+        print(
+            f"{one.index:>4}  {one.series}  {one.modality:<4} {size} {one.dtype}, {files}  {one.description}".rstrip()
+        )
 
 
 def info(archive: str = _INPUT, as_json: bool = _JSON) -> None:

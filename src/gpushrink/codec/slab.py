@@ -12,7 +12,7 @@ LEVELS = ("fast", "default", "max")
 
 SLAB_BYTES = 16 << 20
 SLAB_FRAMES = 256
-_SAMPLE_BYTES = 1 << 19
+_SAMPLE_BYTES = 1 << 17
 # A simple stage is tried in full where its sample comes this near to the volume codec: samples err.
 _NEAR = 1.1
 _NEAR_REPEATS = 1.3
@@ -33,7 +33,7 @@ def slab_ranges(frames: int, frame_bytes: int) -> list[tuple[int, int]]:
 
 
 def encode_slab(
-    data: bytes, shape: SlabShape, sample: SampleFormat, *, level: str, slab_codec: SlabCodec = CPU
+    data: bytes, shape: SlabShape, sample: SampleFormat, *, level: str, slab_codec: SlabCodec = CPU, threads: int = 1
 ) -> tuple[BlockCodec, bytes]:
     """Code a slab with the volume codec, or with a simple stage where that comes out smaller.
 
@@ -45,6 +45,8 @@ def encode_slab(
         "fast", "default" or "max": how much the volume codec tries.
     slab_codec
         What runs the volume codec; all give the same bytes.
+    threads
+        How many processors it may use; never changes the bytes.
 
     Returns
     -------
@@ -53,7 +55,12 @@ def encode_slab(
     """
     candidates: list[tuple[BlockCodec, bytes]] = [(BlockCodec.STORED, data)]
     if sample.item_bytes <= 2:
-        candidates.append((BlockCodec.VOLUME, encode_slab_as_volume(data, shape, sample, level, slab_codec=slab_codec)))
+        candidates.append(
+            (
+                BlockCodec.VOLUME,
+                encode_slab_as_volume(data, shape, sample, level, slab_codec=slab_codec, threads=threads),
+            )
+        )
     least = len(candidates[-1][1])
     part = _middle(frames_as_samples(data, shape, sample))
     scale = len(data) / part.nbytes

@@ -6,12 +6,14 @@ Source: docs/format.md#codecs. Everything that codes a data block goes through h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec import bytestream, planes
+from gpushrink.codec.headers import decode_headers
 from gpushrink.codec.varint import Cursor, pack_varint
 from gpushrink.errors import CorruptError, NewerVersionError
 from gpushrink.model import BlockCodec, SampleFormat, SlabShape
@@ -19,13 +21,17 @@ from gpushrink.model import BlockCodec, SampleFormat, SlabShape
 __all__ = [
     "CPU",
     "MAX_AXIS",
+    "CodedSlab",
     "CpuSlabCodec",
     "SlabCodec",
     "decode_block",
+    "decode_samples",
     "encode_slab_as_planes",
     "frames_as_samples",
     "pack_slab_head",
+    "parse_slab",
     "parse_slab_head",
+    "samples_as_frames",
 ]
 
 MAX_AXIS = 1 << 24
@@ -38,8 +44,10 @@ class SlabCodec(Protocol):
     def name(self) -> str:
         """Name the engine or device, for reports."""
 
-    def encode(self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]]) -> bytes:
-        """Encode planes [plane, row, column] of 8 or 16 bit integers."""
+    def encode(
+        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
+    ) -> bytes:
+        """Encode planes [plane, row, column] of 8 or 16 bit integers, on at most so many processors."""
 
     def decode(self, payload: bytes, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Invert `encode`; a damaged payload raises CorruptError."""
@@ -55,11 +63,13 @@ class CpuSlabCodec:
 
         return volume.name_engine("auto")
 
-    def encode(self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]]) -> bytes:
+    def encode(
+        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
+    ) -> bytes:
         """Encode; see `SlabCodec`."""
         from gpushrink.codec import volume
 
-        return volume.encode_slab(stack, level=level, references=references)
+        return volume.encode_slab(stack, level=level, references=references, threads=threads)
 
     def decode(self, payload: bytes, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Decode; see `SlabCodec`."""
@@ -90,18 +100,65 @@ def decode_block(
     """
     if codec in (BlockCodec.STORED, BlockCodec.ZSTD, BlockCodec.LZMA):
         return bytestream.expand(codec, coded, size=decoded, limit=decoded)
+    if codec == BlockCodec.HEADERS:
+        return decode_headers(coded, decoded)
+    slab = parse_slab(codec, coded, decoded)
+    return samples_as_frames(decode_samples(slab, slab_codec=slab_codec), slab.sample)
+
+
+@dataclass(frozen=True, slots=True)
+class CodedSlab:
+    """Hold a slab whose head was read and fits its block; `payload` is what its stage wrote."""
+
+    codec: BlockCodec
+    shape: SlabShape
+    sample: SampleFormat
+    payload: memoryview
+
+    @property
+    def stack(self) -> tuple[int, int, int]:
+        """Return the shape that the volume codec sees: each component is a plane of its own."""
+        return self.shape.slices * self.sample.components, self.shape.rows, self.shape.columns
+
+    @property
+    def axes(self) -> tuple[int, int, int, int]:
+        """Return the sizes of slice, component, row and column."""
+        return self.shape.slices, self.sample.components, self.shape.rows, self.shape.columns
+
+    @property
+    def dtype(self) -> np.dtype[np.integer[Any]]:
+        """Return the type of its samples in the machine's byte order; floats as unsigned integers."""
+        return _integer_type(self.sample)
+
+
+def parse_slab(codec: BlockCodec, coded: memoryview, decoded: int) -> CodedSlab:
+    """Read the head of a block that holds a slab (codec "planes" or "volume").
+
+    Raises
+    ------
+    CorruptError
+        If the head is damaged or is not that of a slab of `decoded` bytes.
+    """
     cursor = Cursor(coded, "a slab")
     shape, sample = parse_slab_head(cursor)
     if shape.byte_size(sample) != decoded:
         raise CorruptError(f"a slab of {shape} does not have the {decoded} bytes its block claims")
-    axes = (shape.slices, sample.components, shape.rows, shape.columns)
-    if codec == BlockCodec.PLANES:
-        return _samples_as_frames(planes.decode(cursor.rest(), axes, sample.item_bytes), sample)
-    if sample.item_bytes > 2:
+    if codec == BlockCodec.VOLUME and sample.item_bytes > 2:
         raise CorruptError("a slab of the volume codec has samples of more than 16 bits")
-    stack = (shape.slices * sample.components, shape.rows, shape.columns)
-    decoded_planes = slab_codec.decode(bytes(cursor.rest()), shape=stack, dtype=_integer_type(sample))
-    return _samples_as_frames(decoded_planes.reshape(axes), sample)
+    return CodedSlab(codec, shape, sample, cursor.rest())
+
+
+def decode_samples(slab: CodedSlab, *, slab_codec: SlabCodec = CPU) -> NDArray[Any]:
+    """Decode a slab to integers [slice, component, row, column] in the machine's byte order.
+
+    Raises
+    ------
+    CorruptError
+        If its payload does not decode to that shape.
+    """
+    if slab.codec == BlockCodec.PLANES:
+        return planes.decode(slab.payload, slab.axes, slab.sample.item_bytes)
+    return slab_codec.decode(bytes(slab.payload), shape=slab.stack, dtype=slab.dtype).reshape(slab.axes)
 
 
 def encode_slab_as_planes(
@@ -112,15 +169,21 @@ def encode_slab_as_planes(
 
 
 def encode_slab_as_volume(
-    data: bytes | memoryview, shape: SlabShape, sample: SampleFormat, level: str, *, slab_codec: SlabCodec = CPU
+    data: bytes | memoryview,
+    shape: SlabShape,
+    sample: SampleFormat,
+    level: str,
+    *,
+    slab_codec: SlabCodec = CPU,
+    threads: int = 1,
 ) -> bytes:
     """Code frames of 8 or 16 bits with the volume codec; each component is a plane of its own."""
     from gpushrink.codec import volume
 
     samples = frames_as_samples(data, shape, sample)
     stack = np.ascontiguousarray(samples).reshape(-1, shape.rows, shape.columns).view(_integer_type(sample))
-    references = volume.choose_references(stack)
-    return pack_slab_head(shape, sample) + slab_codec.encode(stack, level=level, references=references)
+    references = volume.choose_references(stack, components=sample.components)
+    return pack_slab_head(shape, sample) + slab_codec.encode(stack, level=level, references=references, threads=threads)
 
 
 def frames_as_samples(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat) -> planes.Samples:
@@ -142,7 +205,11 @@ def _integer_type(sample: SampleFormat) -> np.dtype[np.integer[Any]]:
     return np.dtype(f"{'i' if sample.signed else 'u'}{sample.item_bytes}")
 
 
-def _samples_as_frames(array: NDArray[np.generic], sample: SampleFormat) -> memoryview:
+def samples_as_frames(array: NDArray[Any], sample: SampleFormat) -> memoryview:
+    """Invert `frames_as_samples`: lay samples out as a file stores them.
+
+    The result is a view where the stored layout allows one.
+    """
     if not sample.planar and sample.components > 1:
         array = array.transpose(0, 2, 3, 1)
     order = ">" if sample.big_endian else "<"

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import importlib
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from gpushrink.convert.encoders import PIP_LINE
 from gpushrink.convert.frames import Frame, PixelLayout, canonical
+from gpushrink.convert.readers import (
+    Reader,
+    ffmpeg_jpeg2000,
+    inflate_libdeflate,
+    inflate_zlib,
+    jxl_oxide,
+    through_imagecodecs,
+    through_inflate,
+    through_pydicom,
+)
 from gpushrink.convert.report import KeepSourceError
 from gpushrink.errors import MissingCodecError
 
-__all__ = ["Decoder", "decoders_for", "prover_for", "working_decoders"]
+__all__ = ["Decoder", "decoders_for", "provers_for", "working_decoders"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Decoder:
     name: str
     implementation: str
     modules: str
-    read: Callable[[Any, PixelLayout], Iterator[Frame]]
+    read: Reader
     whole_words: bool = False
 
     def available(self) -> bool:
@@ -79,104 +86,53 @@ def working_decoders(ds: Any, layout: PixelLayout) -> tuple[Decoder, ...]:
     return tuple(working.values())
 
 
-def prover_for(uid: str, writer: str) -> tuple[Decoder, bool]:
-    """Choose the reader that shares no code with `writer`; the flag says whether there was one."""
+def provers_for(uid: str, writer: str) -> tuple[tuple[Decoder, ...], bool]:
+    """List the readers that share no code with `writer`, or one that does; the flag says which it is."""
     found = decoders_for(uid)
-    for decoder in found:
-        if decoder.implementation != writer:
-            return decoder, True
-    return found[-1], False
-
-
-def _pydicom(plugin: str) -> Callable[[Any, PixelLayout], Iterator[Frame]]:
-    def read(ds: Any, layout: PixelLayout) -> Iterator[Frame]:
-        from pydicom.pixels.decoders.base import get_decoder
-
-        decoder = get_decoder(ds.file_meta.TransferSyntaxUID)
-        # raw: no colour conversion; unused bits are left alone, or RLE would lose overlays in them.
-        options: dict[str, Any] = {"raw": True, "decoding_plugin": plugin, "correct_unused_bits": False}
-        for frame, _ in decoder.iter_array(ds, **options):
-            yield frame
-
-    return read
-
-
-def _streams(ds: Any, layout: PixelLayout) -> Iterator[bytes]:
-    from pydicom.encaps import generate_frames
-
-    extended = None
-    if "ExtendedOffsetTable" in ds:
-        extended = (ds.ExtendedOffsetTable, ds.ExtendedOffsetTableLengths)
-    yield from generate_frames(ds.PixelData, number_of_frames=layout.frames, extended_offsets=extended)
-
-
-def _imagecodecs(codec: str) -> Callable[[Any, PixelLayout], Iterator[Frame]]:
-    def read(ds: Any, layout: PixelLayout) -> Iterator[Frame]:
-        decode = getattr(importlib.import_module("imagecodecs"), f"{codec}_decode")
-        for stream in _streams(ds, layout):
-            yield np.asarray(decode(stream))
-
-    return read
-
-
-def _deflated(inflate: Callable[[bytes, int], bytes]) -> Callable[[Any, PixelLayout], Iterator[Frame]]:
-    def read(ds: Any, layout: PixelLayout) -> Iterator[Frame]:
-        for stream in _streams(ds, layout):
-            raw = inflate(stream, (layout.frame_bits + 7) // 8)
-            if layout.bits_allocated == 1:
-                bits = np.unpackbits(np.frombuffer(raw, np.uint8), bitorder="little")
-                yield bits[: layout.frame_bits].reshape(layout.shape)
-            else:
-                count = layout.frame_bits // 8 // layout.dtype.itemsize
-                yield np.frombuffer(raw, layout.dtype, count=count).reshape(layout.shape)
-
-    return read
-
-
-def _inflate_libdeflate(stream: bytes, size: int) -> bytes:
-    import imagecodecs
-
-    return bytes(imagecodecs.deflate_decode(stream, raw=True, out=size))
-
-
-def _inflate_zlib(stream: bytes, size: int) -> bytes:
-    # One byte more than the frame: a longer stream must be seen, and a bomb must not be inflated.
-    return zlib.decompressobj(-zlib.MAX_WBITS).decompress(stream, size + 1)
+    independent = tuple(d for d in found if d.implementation != writer)
+    return (independent, True) if independent else (found[-1:], False)
 
 
 _JPEG = (
-    Decoder("imagecodecs jpegsof3", "jpg_0XC3", "imagecodecs", _imagecodecs("jpegsof3")),
-    Decoder("imagecodecs ljpeg", "liblj92", "imagecodecs", _imagecodecs("ljpeg")),
-    Decoder("pydicom gdcm", "GDCM", "gdcm", _pydicom("gdcm")),
-    Decoder("pydicom pylibjpeg-libjpeg", "libjpeg (Richter)", "pylibjpeg libjpeg", _pydicom("pylibjpeg")),
-    Decoder("imagecodecs jpeg8", "libjpeg-turbo", "imagecodecs", _imagecodecs("jpeg8")),
+    Decoder("imagecodecs jpegsof3", "jpg_0XC3", "imagecodecs", through_imagecodecs("jpegsof3")),
+    Decoder("imagecodecs ljpeg", "liblj92", "imagecodecs", through_imagecodecs("ljpeg")),
+    Decoder("pydicom pylibjpeg-libjpeg", "libjpeg (Richter)", "pylibjpeg libjpeg", through_pydicom("pylibjpeg")),
+    Decoder("imagecodecs jpeg8", "libjpeg-turbo", "imagecodecs", through_imagecodecs("jpeg8")),
 )
 _HTJ2K = (
-    Decoder("pydicom pylibjpeg-openjpeg", "OpenJPEG", "pylibjpeg openjpeg", _pydicom("pylibjpeg")),
-    Decoder("imagecodecs htj2k", "OpenJPH", "imagecodecs", _imagecodecs("htj2k")),
+    Decoder("pydicom pylibjpeg-openjpeg", "OpenJPEG", "pylibjpeg openjpeg", through_pydicom("pylibjpeg")),
+    Decoder("imagecodecs htj2k", "OpenJPH", "imagecodecs", through_imagecodecs("htj2k")),
 )
 _READERS: dict[str, tuple[Decoder, ...]] = {
     "1.2.840.10008.1.2.4.57": _JPEG,
     "1.2.840.10008.1.2.4.70": _JPEG,
     "1.2.840.10008.1.2.4.80": (
-        Decoder("pydicom pylibjpeg-libjpeg", "libjpeg (Richter)", "pylibjpeg libjpeg", _pydicom("pylibjpeg")),
-        Decoder("pydicom pyjpegls", "CharLS", "jpeg_ls", _pydicom("pyjpegls")),
+        Decoder("pydicom pylibjpeg-libjpeg", "libjpeg (Richter)", "pylibjpeg libjpeg", through_pydicom("pylibjpeg")),
+        Decoder("pydicom pyjpegls", "CharLS", "jpeg_ls", through_pydicom("pyjpegls")),
         # The same code base in another build: weaker proof, and reported as not independent.
-        Decoder("imagecodecs jpegls", "CharLS", "imagecodecs", _imagecodecs("jpegls")),
+        Decoder("imagecodecs jpegls", "CharLS", "imagecodecs", through_imagecodecs("jpegls")),
     ),
     "1.2.840.10008.1.2.4.90": (
-        Decoder("pydicom pylibjpeg-openjpeg", "OpenJPEG", "pylibjpeg openjpeg", _pydicom("pylibjpeg")),
-        Decoder("imagecodecs jpeg2k", "OpenJPEG", "imagecodecs", _imagecodecs("jpeg2k")),
+        Decoder("pydicom pylibjpeg-openjpeg", "OpenJPEG", "pylibjpeg openjpeg", through_pydicom("pylibjpeg")),
+        Decoder("av jpeg2000", "FFmpeg", "av", ffmpeg_jpeg2000),
+        Decoder("imagecodecs jpeg2k", "OpenJPEG", "imagecodecs", through_imagecodecs("jpeg2k")),
     ),
     "1.2.840.10008.1.2.4.201": _HTJ2K,
     "1.2.840.10008.1.2.4.202": _HTJ2K,
-    "1.2.840.10008.1.2.4.110": (Decoder("imagecodecs jpegxl", "libjxl", "imagecodecs", _imagecodecs("jpegxl")),),
+    "1.2.840.10008.1.2.4.110": (
+        Decoder("imagecodecs jpegxl", "libjxl", "imagecodecs", through_imagecodecs("jpegxl")),
+        Decoder("micro-reader-codecs jxl", "jxl-oxide", "micro_reader_codecs", jxl_oxide),
+    ),
     "1.2.840.10008.1.2.5": (
-        Decoder("pydicom", "pydicom", "pydicom", _pydicom("pydicom"), whole_words=True),
-        Decoder("pydicom pylibjpeg-rle", "pylibjpeg-rle", "pylibjpeg rle", _pydicom("pylibjpeg"), whole_words=True),
+        Decoder("pydicom", "pydicom", "pydicom", through_pydicom("pydicom"), whole_words=True),
+        Decoder(
+            "pydicom pylibjpeg-rle", "pylibjpeg-rle", "pylibjpeg rle", through_pydicom("pylibjpeg"), whole_words=True
+        ),
     ),
     "1.2.840.10008.1.2.8.1": (
-        Decoder("imagecodecs deflate", "libdeflate", "imagecodecs", _deflated(_inflate_libdeflate), whole_words=True),
-        Decoder("zlib", "zlib", "zlib", _deflated(_inflate_zlib), whole_words=True),
+        Decoder(
+            "imagecodecs deflate", "libdeflate", "imagecodecs", through_inflate(inflate_libdeflate), whole_words=True
+        ),
+        Decoder("zlib", "zlib", "zlib", through_inflate(inflate_zlib), whole_words=True),
     ),
 }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from gpushrink.errors import DestinationError, InputError
 
-__all__ = ["list_files", "prepare_destination", "put_bytes", "put_copy"]
+__all__ = ["list_files", "prepare_destination", "put_bytes", "put_copy", "remove_parts"]
 
 
 def list_files(source: Path) -> list[tuple[Path, str]]:
@@ -77,10 +79,17 @@ def put_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         raise DestinationError(f"{path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written to holds nothing to remove
+            temporary.unlink(missing_ok=True)
 
 
 def put_copy(source: Path, path: Path, data: bytes) -> None:
     """Write the same bytes with the source's times."""
     put_bytes(path, data)
     shutil.copystat(source, path)
+
+
+def remove_parts(path: Path) -> None:
+    """Remove what a process that was ended left of its attempt to write this file."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        part.unlink(missing_ok=True)

@@ -14,12 +14,13 @@ from pydicom.errors import InvalidDicomError
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset, write_file_meta_info
 
-from gpushrink.convert.decoders import Decoder, prover_for, working_decoders
+from gpushrink.convert.decoders import Decoder, provers_for, working_decoders
 from gpushrink.convert.encapsulate import check_offsets, encapsulate_frames
 from gpushrink.convert.encoders import Encoder, encoder_for, written_photometric
 from gpushrink.convert.endian import to_little_endian
 from gpushrink.convert.frames import Frame, PixelLayout, native_bytes, native_frames, read_layout, stray_bits
-from gpushrink.convert.prove import compare_data_sets, compare_frames
+from gpushrink.convert.implicit import check_implied_vrs
+from gpushrink.convert.prove import compare_by_one_of, compare_data_sets
 from gpushrink.convert.report import KeepSourceError
 from gpushrink.convert.structure import check_whole
 from gpushrink.convert.syntaxes import LOSSLESS, NATIVE, Target, refusal
@@ -120,29 +121,27 @@ def rewrite(data: bytes, target: Target, *, recompress: bool = False, encoder: E
         chosen = encoder or encoder_for(target)
         _put_encapsulated(out, _encode(start, layout, target, chosen), target, layout)
         writer, implementation = chosen.name, chosen.implementation
-        prover, independent = prover_for(target.uid, implementation)
-        prover_name = prover.name
+        provers, independent = provers_for(target.uid, implementation)
     else:
         _put_native(out, list(_guarded(start)), layout)
-        writer = prover_name = readers[0].name
-        independent = len(readers) > 1
-        if independent:
-            prover_name = readers[1].name
+        writer, independent = readers[0].name, len(readers) > 1
     written = serialize(out, target)
 
     after = parse(written)
     after_layout = read_layout(after)
     if target.encapsulated:
         check_offsets(after.PixelData, after.get("ExtendedOffsetTable", b""), layout.frames)
-        others = [(prover.name, partial(prover.frames, after, after_layout))]
+        ways = [(prover.name, partial(prover.frames, after, after_layout)) for prover in provers]
     else:
-        others = [("native", partial(native_frames, after.PixelData, after_layout))]
-    others += [(reader.name, partial(reader.frames, source, layout)) for reader in readers[1:]]
-    compare_frames(start(), *others, frames=layout.frames)
+        ways = [("native", partial(native_frames, after.PixelData, after_layout))]
+    others = [(reader.name, partial(reader.frames, source, layout)) for reader in readers[1:]]
+    prover = compare_by_one_of(start, ways, *others, frames=layout.frames)
+    if not target.encapsulated:
+        prover = readers[-1].name
     expected = parse(data)
     to_little_endian(expected, uid)
     compare_data_sets(expected, after)
-    return Rewritten(written, layout.frames, writer, prover_name, independent, _warnings(source))
+    return Rewritten(written, layout.frames, writer, prover, independent, _warnings(source))
 
 
 def _admit(source: Any, uid: str, target: Target, recompress: bool) -> None:
@@ -254,11 +253,13 @@ def serialize(out: Any, target: Target) -> bytes:
     Raises
     ------
     KeepSourceError
-        A value cannot be written.
+        A value cannot be written, or would not be told from another.
     """
     out.file_meta.TransferSyntaxUID = pydicom.uid.UID(target.uid)
     out.file_meta.ImplementationClassUID = IMPLEMENTATION_CLASS_UID
     out.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION
+    if target.key == "implicit":
+        check_implied_vrs(out)
     buffer = DicomBytesIO()
     buffer.is_little_endian, buffer.is_implicit_VR = True, target.key == "implicit"
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -11,10 +11,18 @@ import numpy as np
 from gpushrink.convert.frames import Frame
 from gpushrink.convert.report import KeepSourceError
 
-__all__ = ["MAY_CHANGE", "compare_data_sets", "compare_frames"]
+__all__ = ["MAY_CHANGE", "UnreadableError", "compare_by_one_of", "compare_data_sets", "compare_frames"]
 
 MAY_CHANGE = frozenset({0x00280004, 0x00280006, 0x7FE00001, 0x7FE00002, 0x7FE00010, 0xFFFCFFFC})
 """PhotometricInterpretation, PlanarConfiguration, the offset tables, PixelData, trailing padding."""
+
+
+class UnreadableError(KeepSourceError):
+    """Say that one reader cannot decode a frame, which is not the same as decoding it to other samples."""
+
+    def __init__(self, reader: str, reason: str) -> None:
+        super().__init__(reason)
+        self.reader = reader
 
 
 def compare_frames(reference: Iterator[Frame], *others: tuple[str, Callable[[], Iterator[Frame]]], frames: int) -> None:
@@ -23,22 +31,61 @@ def compare_frames(reference: Iterator[Frame], *others: tuple[str, Callable[[], 
     Raises
     ------
     KeepSourceError
-        A frame differs, fails to decode, is missing, or there is one too many.
+        A frame differs, is missing, or there is one too many.
+    UnreadableError
+        A reader fails to decode a frame.
     """
-    streams = [(name, start()) for name, start in others]
+    streams = [(name, _named(name, start())) for name, start in others]
     count = 0
-    try:
-        for count, row in enumerate(zip_longest(reference, *(s for _, s in streams)), start=1):
-            expected = row[0]
-            for (name, _), found in zip(streams, row[1:], strict=True):
-                if expected is None or found is None or not np.array_equal(expected, found):
-                    raise KeepSourceError(f"frame {count} does not come back equal through {name}")
-    except KeepSourceError:
-        raise
-    except Exception as error:  # a decoder may raise anything; no proof is the meaning of all of it
-        raise KeepSourceError(f"frame {count + 1} cannot be decoded: {type(error).__name__}: {error}") from error
+    for count, row in enumerate(zip_longest(_named("the source", reference), *(s for _, s in streams)), start=1):
+        expected = row[0]
+        for (name, _), found in zip(streams, row[1:], strict=True):
+            if expected is None or found is None or not np.array_equal(expected, found):
+                raise KeepSourceError(f"frame {count} does not come back equal through {name}")
     if count != frames:
         raise KeepSourceError(f"{count} frames came back instead of {frames}")
+
+
+def _named(name: str, frames: Iterator[Frame]) -> Iterator[Frame]:
+    done = 0
+    try:
+        for frame in frames:
+            yield frame
+            done += 1
+    except Exception as error:  # a decoder may raise anything; no proof is the meaning of all of it
+        reason = error.reason if isinstance(error, KeepSourceError) else f"{type(error).__name__}: {error}"
+        raise UnreadableError(name, f"frame {done + 1} cannot be decoded through {name}: {reason}") from error
+
+
+def compare_by_one_of(
+    reference: Callable[[], Iterator[Frame]],
+    provers: Sequence[tuple[str, Callable[[], Iterator[Frame]]]],
+    *others: tuple[str, Callable[[], Iterator[Frame]]],
+    frames: int,
+) -> str:
+    """Compare the reference with the first prover that can decode the frames, and with all `others`.
+
+    A prover that decodes to other samples ends it: only one that decodes nothing gives way to the next.
+
+    Returns
+    -------
+    str
+        The name of the prover.
+
+    Raises
+    ------
+    KeepSourceError
+        The frames differ, or no prover can decode them.
+    """
+    for index, (name, start) in enumerate(provers):
+        try:
+            compare_frames(reference(), (name, start), *others, frames=frames)
+        except UnreadableError as error:
+            if error.reader != name or index == len(provers) - 1:
+                raise
+        else:
+            return name
+    raise KeepSourceError("there is no decoder to prove it by")
 
 
 def compare_data_sets(before: Any, after: Any, *, ignore: frozenset[int] = MAY_CHANGE) -> None:

@@ -35,6 +35,7 @@ CROPPABLE = frozenset(
 )
 """Objects whose geometry this module knows whole. NM, RT Dose, SEG, whole-slide keep theirs elsewhere."""
 
+_OFTEN_ANNOTATED = ("US", "IVUS", "SC", "OT")
 _POINTS_AT_PIXELS = {"SEG": "segmentation", "RTSTRUCT": "structure set", "RTDOSE": "dose", "RTPLAN": "plan"}
 
 
@@ -79,8 +80,18 @@ def refusal_to_crop(ds: Any, *, accept_burned_in: bool) -> str:
         return "a mosaic: one image that holds many slices has no one plane"
     if "ConcatenationUID" in ds:
         return "part of a concatenation"
-    if str(ds.get("BurnedInAnnotation", "")) == "YES" and not accept_burned_in:
-        return "has burned-in annotation: a crop may keep or lose it, look first, then allow it"
+    return "" if accept_burned_in else _burned_in(ds, modality)
+
+
+def _burned_in(ds: Any, modality: str) -> str:
+    said = str(ds.get("BurnedInAnnotation") or "")
+    if said == "YES":
+        return "has burned-in annotation: a crop may keep or lose it, look first, then allow it (--accept-burned-in)"
+    if not said and modality in _OFTEN_ANNOTATED:
+        return (
+            f"does not say whether annotation is burned in, as it often is in {modality}: a crop may keep or lose it, "
+            "look first, then allow it (--accept-burned-in)"
+        )
     return ""
 
 
@@ -202,12 +213,20 @@ def decoded(image: SourceImage) -> tuple[Any, Iterator[Frame]]:
 def _lossy_frames(ds: Any) -> Iterator[Frame]:
     from pydicom.pixels.decoders.base import get_decoder
 
-    frames = []
-    for frame, described in get_decoder(ds.file_meta.TransferSyntaxUID).iter_array(
-        ds, raw=True, correct_unused_bits=False
-    ):
-        frames.append(np.asarray(frame))
+    decoder = get_decoder(ds.file_meta.TransferSyntaxUID)
+    failed: Exception = KeepSourceError("no decoder for its transfer syntax is installed")
+    # GDCM last: it ends the whole process on some odd files.
+    for plugin in sorted(decoder.available_plugins, key=lambda name: name == "gdcm"):
+        frames, photometric = [], ""
+        options: dict[str, Any] = {"raw": True, "correct_unused_bits": False, "decoding_plugin": plugin}
+        try:
+            for frame, described in decoder.iter_array(ds, **options):
+                frames.append(np.asarray(frame))
+                photometric = str(described["photometric_interpretation"])
+        except Exception as error:  # a decoder may raise anything
+            failed = error
+            continue
         # Decoders widen subsampled colour; the attribute must say so.
-        photometric = str(described["photometric_interpretation"])
         ds.PhotometricInterpretation = "YBR_FULL" if photometric == "YBR_FULL_422" else photometric
-    return iter(frames)
+        return iter(frames)
+    raise failed

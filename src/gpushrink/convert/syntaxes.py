@@ -81,7 +81,7 @@ def refusal(target: Target, layout: PixelLayout) -> str:
     if target.key == "deflated-frame":
         return ""
     if target.key == "rle":
-        return "" if layout.bits_allocated in (8, 16, 32) else f"rle does not hold {layout.bits_allocated}-bit words"
+        return "" if layout.bits_allocated in (8, 16) else f"rle does not hold {layout.bits_allocated}-bit words"
     if layout.bits_allocated not in (8, 16):
         return f"{target.key} is not written for {layout.bits_allocated}-bit words"
     if layout.bits_stored < 2:

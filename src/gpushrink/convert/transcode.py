@@ -7,17 +7,18 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
 from gpushrink.convert.choose import choose_for_series
 from gpushrink.convert.device import device_encoder
 from gpushrink.convert.encoders import encoder_for
-from gpushrink.convert.files import list_files, prepare_destination, put_bytes, put_copy
-from gpushrink.convert.image import parse, rewrite
+from gpushrink.convert.files import list_files, prepare_destination, put_bytes, put_copy, remove_parts
+from gpushrink.convert.image import Rewritten, parse, rewrite
 from gpushrink.convert.report import FileOutcome, KeepSourceError, SeriesChoice, TranscodeReport
-from gpushrink.convert.syntaxes import DEFAULT_ALLOWED, TARGETS, target_named
+from gpushrink.convert.syntaxes import DEFAULT_ALLOWED, TARGETS, Target, target_named
 from gpushrink.errors import InputError, UsageError
 
 __all__ = ["transcode"]
@@ -66,7 +67,8 @@ def transcode(
     recompress
         Also convert images that are compressed losslessly already. Lossy images are never touched.
     device
-        ``"cpu"``, or ``"cuda"`` for j2k and htj2k; every frame is proven on the CPU either way.
+        ``"cpu"``, or ``"cuda"`` for j2k and htj2k; every frame is proven on the CPU either way, and a file
+        whose frames from the device cannot be proven is written on the CPU, with a warning.
     progress
         Called after each file with (done, total, outcome), in this process.
 
@@ -98,13 +100,15 @@ def transcode(
     choices: tuple[SeriesChoice, ...] = ()
     chosen: dict[Path, str] = {}
     if to == "smallest":
-        choices, chosen = choose_for_series([path for path, _ in listed], candidates, recompress=recompress)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            choices, chosen = choose_for_series([path for path, _ in listed], candidates, recompress=recompress)
     jobs = [
         _Job(path, relative, dest / relative, chosen.get(path, candidates[0].key), recompress, device)
         for path, relative in listed
     ]
     outcomes = []
-    for outcome in _run(jobs, workers):
+    for outcome in _run(jobs, workers, _convert):
         outcomes.append(outcome)
         if progress:
             progress(len(outcomes), len(jobs), outcome)
@@ -126,19 +130,44 @@ def _worthwhile(listed: list[tuple[Path, str]]) -> int:
     return min(os.cpu_count() or 1, 1 + size_bytes // _WORTH_A_PROCESS_BYTES)
 
 
-def _run(jobs: list[_Job], workers: int) -> Iterator[FileOutcome]:
+def _run(jobs: list[_Job], workers: int, convert: Callable[[_Job], FileOutcome]) -> Iterator[FileOutcome]:
     if workers == 1:
-        yield from map(_convert, jobs)
+        yield from map(convert, jobs)
         return
-    # spawn: a fork of a process with threads (a progress bar is one) may deadlock.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(_convert, job) for job in jobs]
-        try:
-            for done in as_completed(waiting):
-                yield done.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    left = dict(enumerate(jobs))
+    try:
+        # spawn: a fork of a process with threads (a progress bar is one) may deadlock.
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            try:
+                waiting = {pool.submit(convert, job): number for number, job in left.items()}
+                for done in as_completed(waiting):
+                    outcome = done.result()
+                    del left[waiting[done]]
+                    yield outcome
+            except BrokenProcessPool:
+                pass
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        for job in left.values():  # a worker that was ended did not clear up
+            remove_parts(job.dest)
+    yield from _run_apart(list(left.values()), convert)
+
+
+def _run_apart(jobs: list[_Job], convert: Callable[[_Job], FileOutcome]) -> Iterator[FileOutcome]:
+    """Go on after a worker ended, one file at a time, to find the file that a codec library breaks off on."""
+    while jobs:
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            try:
+                while jobs:
+                    outcome = pool.submit(convert, jobs[0]).result()
+                    jobs = jobs[1:]
+                    yield outcome
+            except BrokenProcessPool:
+                broken, jobs = jobs[0], jobs[1:]
+                remove_parts(broken.dest)
+                yield _copied(broken, broken.source.read_bytes(), "unproven", "a codec library breaks off on it")
 
 
 def _convert(job: _Job) -> FileOutcome:
@@ -154,20 +183,10 @@ def _convert_or_copy(job: _Job) -> FileOutcome:
     except OSError as error:
         raise InputError(f"{job.source}: {error.strerror or error}") from error
     target = TARGETS[job.to]
-    encoder = device_encoder(target) if job.device == "cuda" else None
     try:
-        done = rewrite(data, target, recompress=job.recompress, encoder=encoder)
+        done = _rewritten(data, target, job)
     except KeepSourceError as error:
-        put_copy(job.source, job.dest, data)
-        return FileOutcome(
-            path=job.relative,
-            action="unproven" if error.unproven else "passed",
-            reason=error.reason,
-            source_syntax=_syntax(data),
-            target_syntax=_syntax(data),
-            bytes_in=len(data),
-            bytes_out=len(data),
-        )
+        return _copied(job, data, "unproven" if error.unproven else "passed", error.reason)
     put_bytes(job.dest, done.data)
     return FileOutcome(
         path=job.relative,
@@ -181,6 +200,33 @@ def _convert_or_copy(job: _Job) -> FileOutcome:
         prover=done.prover,
         independent=done.independent,
         warnings=done.warnings,
+    )
+
+
+def _rewritten(data: bytes, target: Target, job: _Job) -> Rewritten:
+    """Write a file anew, on the CPU where the device's frames cannot be proven."""
+    if job.device != "cuda":
+        return rewrite(data, target, recompress=job.recompress)
+    try:
+        return rewrite(data, target, recompress=job.recompress, encoder=device_encoder(target))
+    except KeepSourceError as error:
+        if not error.unproven:
+            raise
+        done = rewrite(data, target, recompress=job.recompress)
+        said = f"written on the CPU, since the device's frames could not be proven: {error.reason}"
+        return replace(done, warnings=(*done.warnings, said))
+
+
+def _copied(job: _Job, data: bytes, action: str, reason: str) -> FileOutcome:
+    put_copy(job.source, job.dest, data)
+    return FileOutcome(
+        path=job.relative,
+        action=action,
+        reason=reason,
+        source_syntax=_syntax(data),
+        target_syntax=_syntax(data),
+        bytes_in=len(data),
+        bytes_out=len(data),
     )
 
 

@@ -159,6 +159,12 @@ class CudaDevice:
         with self._current():
             target.fill(value)
 
+    def shift(self, target: DeviceArray, left: int, right: int) -> None:
+        """See `Device`."""
+        with self._current():
+            target <<= left
+            target >>= right
+
     def launch(
         self,
         kernel: Kernel,

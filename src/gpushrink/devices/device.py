@@ -139,6 +139,10 @@ class Device(Protocol):
         """Wait for everything started."""
         ...
 
+    def shift(self, target: DeviceArray, left: int, right: int) -> None:
+        """Shift every sample left, then right, as its type does it: in place, in order with the launches."""
+        ...
+
     def memory(self) -> DeviceMemory:
         """Tell what can be allocated now."""
         ...

@@ -167,6 +167,11 @@ class HostDevice:
     def synchronize(self) -> None:
         """Return: every launch has waited."""
 
+    def shift(self, target: DeviceArray, left: int, right: int) -> None:
+        """Shift."""
+        target <<= left
+        target >>= right
+
     def memory(self) -> DeviceMemory:
         """Tell what is left of the limit."""
         return DeviceMemory(self._ledger.limit - self._ledger.used, self._ledger.limit)

@@ -8,9 +8,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from gpushrink.codec.volume import fit, slab
+from gpushrink.codec.volume import fit
 from gpushrink.codec.volume.geometry import Layout, References, resolve_references, wavefront_order
 from gpushrink.codec.volume.levels import Level
+from gpushrink.codec.volume.modelling import begin_model
+from gpushrink.codec.volume.payload import join_payload
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.entropy_stage import ResidentPayload, encode_resident
 from gpushrink.devices.volume_fit import DrawnSample
@@ -78,7 +80,7 @@ class SlabEncoding:
         self._device, self._geometry, self._layout = padded.device, padded.geometry, padded.layout
         self._planes, self._stage_size = padded.planes, padded.size
         self._first, self._second = padded.first, padded.second
-        self._model = slab.begin_model(
+        self._model = begin_model(
             way, padded.size, least=padded.least, span=padded.span, start=padded.start, references=padded.pattern
         )
         self._residuals = self._device.empty(self._model.stage_count * self._stage_size, np.int16)
@@ -106,7 +108,7 @@ class SlabEncoding:
         self._launch("pad_residuals", geometry.grid(self._layout.size), [*geometry.sizes, self._first, echoes])
 
     def _fit(self) -> None:
-        """Fit stage after stage, as `slab._fit_model` does, with the sums taken on the device."""
+        """Fit stage after stage, as `modelling.fit_model` does, with the sums taken on the device."""
         model, pairs = self._model, self._padded.pairs
         drawn: dict[bool, DrawnSample] = {}
         for kind in sorted({pair is not None for pair in pairs}):
@@ -126,7 +128,7 @@ class SlabEncoding:
         coded, raw = self._split(values)
         main = encode_resident(device, coded, counts.sum(axis=0), judge=self._judge)
         # A slab's parameters are a few thousand tokens: copies and launches would take longer than the host does.
-        whole = slab.join_payload(model, counts, main.payload, raw, engine="auto")
+        whole = join_payload(model, counts, main.payload, raw, engine="auto")
         return ResidentPayload(whole, len(whole) - len(main.payload) + main.judged_bytes)
 
     def _gather(self) -> tuple[NDArray[np.int64], DeviceArray]:

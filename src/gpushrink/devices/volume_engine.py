@@ -18,6 +18,7 @@ from gpushrink.codec.volume import slab
 from gpushrink.codec.volume.geometry import Layout, References
 from gpushrink.codec.volume.levels import LEVELS, TAP_SETS
 from gpushrink.codec.volume.parameters import Model
+from gpushrink.codec.volume.payload import split_payload
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.entropy_stage import decode_resident
 from gpushrink.devices.volume_encoder import PaddedSlab, SlabEncoding
@@ -227,7 +228,7 @@ class DeviceVolumeCodec:
 
     def _read(self, payload: bytes, geometry: SlabGeometry, kind: np.dtype[Any]) -> _Coded:
         """Read and check all parts; the values end on the device."""
-        model, counts, main_coded, raw_bits = slab.split_payload(payload, geometry.depth, geometry.area, engine="auto")
+        model, counts, main_coded, raw_bits = split_payload(payload, geometry.depth, geometry.area, engine="auto")
         limits = np.iinfo(kind)
         if model.least < limits.min or model.least + model.span > limits.max:
             raise CorruptError("a volume slab holds values outside its sample type; the archive is damaged")

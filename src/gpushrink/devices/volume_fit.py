@@ -140,7 +140,7 @@ class DrawnSample:
         """Fit the context's weights to the last stage's residuals; give the energies of the voxels looked at."""
         device, taps = self._padded.device, self._taps
         stride = fit.weights_step(self.count)
-        count, rows = -(-self.count // stride), len(taps.energy) + len(taps.steps)
+        count, rows = len(fit.list_weighed(self.count)), len(taps.energy) + len(taps.steps)
         magnitudes = device.empty((rows + 1, count), np.uint16)
         self._launch(
             "gather_magnitudes",

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.volume.fit import RUN
 from gpushrink.codec.volume.geometry import LEFT, TOP, Layout
 from gpushrink.codec.volume.levels import TAP_SETS, Tap
 from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, FLOOR_LEVELS, Model
@@ -56,6 +57,7 @@ def volume_kernel(file: str, name: str, tap_set: int) -> Kernel:
         ("FLOOR_LEVELS", FLOOR_LEVELS),
         ("MOST_POLLS", f"{_MOST_POLLS}u"),
         ("PREDICT_TURNS", f"{PREDICT_TURNS}u"),
+        ("RUN", f"{RUN}u"),
         ("ENERGIES", listed("TAP", taps.energy)),
         ("STEPS", listed("STEP", [(*one, *other) for one, other in taps.steps])),
     ]

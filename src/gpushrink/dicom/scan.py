@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
+from gpushrink.dicom.plain import HEAD_BYTES, PlainReader
 from gpushrink.dicom.series import Frame, Volume, group_volumes
-from gpushrink.dicom.source import fingerprint, hash_file, open_source, read_ranges
+from gpushrink.dicom.source import hash_file, open_source, read_fully, read_ranges
 from gpushrink.dicom.spans import DicomFile, describe
 from gpushrink.dicom.walk import Found
 from gpushrink.errors import InputError
@@ -21,6 +23,11 @@ __all__ = ["Scan", "scan_files"]
 # limit: each copy of a frame times each copy of its file is a target.
 _MOST_COPIES = 1023
 _MOST_FRAME_COPIES = 255
+# A file is told from others by its beginning, where a DICOM object has its identity, and its end; a frame by three
+# places. What agrees there is hashed as a whole.
+_FILE_MARK = 2048
+_FRAME_MARK = 512
+_MOST_AHEAD = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +65,29 @@ def scan_files(found: Sequence[Found]) -> Scan:
     """
     dicom: dict[int, DicomFile] = {}
     opaque: dict[int, str] = {}
-    alike: dict[tuple[int, bytes], list[int]] = defaultdict(list)
-    frame_marks: dict[Frame, bytes] = {}
+    alike: dict[tuple[int, int], list[int]] = defaultdict(list)
+    frame_marks: dict[Frame, int] = {}
+    shared_sizes = _shared_sizes(found)
+    ahead, reader = HEAD_BYTES, PlainReader()
     for file_id, item in enumerate(found):
         if item.entry.kind is not EntryKind.FILE:
             continue
+        size = item.entry.size
         with open_source(item) as stream:
             try:
-                described = describe(stream, item.entry.size)
-                alike[item.entry.size, fingerprint(stream, 0, item.entry.size)].append(file_id)
+                head = read_fully(stream, min(size, ahead))
+                described = describe(stream, size, head, reader=reader)
+                if size in shared_sizes:
+                    end = _cut(stream, head, max(0, size - _FRAME_MARK), min(size, _FRAME_MARK))
+                    alike[size, hash((head[:_FILE_MARK], end))].append(file_id)
                 if isinstance(described, DicomFile):
                     dicom[file_id] = described
                     if (span := described.native) is not None:
+                        # The next file's header is likely as long as this one's.
+                        ahead = min(_MOST_AHEAD, max(HEAD_BYTES, span.offset + (span.offset >> 3)))
                         for k in range(span.frames):
                             offset = span.offset + k * span.frame_bytes
-                            frame_marks[Frame(file_id, offset)] = fingerprint(stream, offset, span.frame_bytes)
+                            frame_marks[Frame(file_id, offset)] = _mark_frame(stream, head, offset, span.frame_bytes)
                 else:
                     opaque[file_id] = described
             except OSError as error:
@@ -90,10 +105,31 @@ def scan_files(found: Sequence[Found]) -> Scan:
     return Scan(dicom, opaque, copies, volumes, frame_copies)
 
 
+def _shared_sizes(found: Sequence[Found]) -> set[int]:
+    """Return the sizes that more than one file has: only such files may be copies."""
+    counts = Counter(item.entry.size for item in found if item.entry.kind is EntryKind.FILE)
+    return {size for size, count in counts.items() if count > 1 and size}
+
+
+def _mark_frame(stream: BinaryIO, head: bytes, offset: int, length: int) -> int:
+    """Return a number that equal frames share, and others almost never."""
+    if length <= 4 * _FRAME_MARK:
+        return hash(_cut(stream, head, offset, length))
+    return hash(tuple(_cut(stream, head, offset + length * k // 4, _FRAME_MARK) for k in (1, 2, 3)))
+
+
+def _cut(stream: BinaryIO, head: bytes, offset: int, length: int) -> bytes:
+    """Return a range of a file of which `head` has been read."""
+    if offset + length <= len(head):
+        return head[offset : offset + length]
+    stream.seek(offset)
+    return stream.read(length)
+
+
 def _copies_of_files(found: Sequence[Found], alike: Iterable[list[int]]) -> dict[int, list[int]]:
     copies: dict[int, list[int]] = {}
     for ids in alike:
-        if len(ids) < 2 or found[ids[0]].entry.size == 0:
+        if len(ids) < 2:
             continue
         firsts: dict[bytes, int] = {}
         for file_id in ids:
@@ -107,9 +143,9 @@ def _copies_of_files(found: Sequence[Found], alike: Iterable[list[int]]) -> dict
 
 
 def _copies_of_frames(
-    found: Sequence[Found], volume: Volume, marks: dict[Frame, bytes]
+    found: Sequence[Found], volume: Volume, marks: dict[Frame, int]
 ) -> tuple[list[Frame], dict[Frame, list[Frame]]]:
-    groups: dict[bytes, list[Frame]] = defaultdict(list)
+    groups: dict[int, list[Frame]] = defaultdict(list)
     for frame in volume.frames:
         groups[marks[frame]].append(frame)
     kept: list[Frame] = []

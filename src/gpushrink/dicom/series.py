@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gpushrink.dicom.spans import DicomFile
 from gpushrink.model import SampleFormat
@@ -15,9 +16,8 @@ from gpushrink.model import SampleFormat
 __all__ = ["Frame", "Volume", "group_volumes"]
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """Say where one frame lies: in which file, from which byte on."""
+class Frame(NamedTuple):
+    """Say where one frame lies: in which file, from which byte on. A tuple, since scans hash many thousands."""
 
     file_id: int
     offset: int

@@ -10,14 +10,13 @@ from typing import BinaryIO
 from gpushrink.dicom.walk import Found, identity_of
 from gpushrink.errors import InputError
 
-__all__ = ["fingerprint", "hash_file", "open_source", "read_ranges"]
+__all__ = ["hash_file", "open_source", "read_fully", "read_ranges"]
 
 _STEP = 1 << 20
-_PROBE = 512
 
 
 def open_source(found: Found) -> BinaryIO:
-    """Open a file for reading.
+    """Open a file for reading, without a buffer: of a small file the system's own calls are the cost.
 
     Raises
     ------
@@ -25,13 +24,21 @@ def open_source(found: Found) -> BinaryIO:
         If it cannot be opened, or changed since the walk.
     """
     try:
-        stream = open(found.path, "rb")  # the caller closes it
+        stream = open(found.path, "rb", buffering=0)  # the caller closes it
     except OSError as error:
         raise InputError(f"cannot read {os.fsdecode(found.path)!r}: {error.strerror}") from None
     if identity_of(os.fstat(stream.fileno())) != found.identity:
         stream.close()
         raise _changed(found)
     return stream
+
+
+def read_fully(stream: BinaryIO, length: int) -> bytes:
+    """Read `length` bytes, fewer only at the end: a system may give less than it is asked for."""
+    part = stream.read(length)
+    while len(part) < length and (more := stream.read(length - len(part))):
+        part += more
+    return part
 
 
 def read_ranges(found: Found, ranges: Iterable[tuple[int, int]]) -> list[bytes]:
@@ -47,7 +54,7 @@ def read_ranges(found: Found, ranges: Iterable[tuple[int, int]]) -> list[bytes]:
         try:
             for offset, length in ranges:
                 stream.seek(offset)
-                part = stream.read(length)
+                part = read_fully(stream, length)
                 if len(part) != length:
                     raise _changed(found)
                 parts.append(part)
@@ -69,23 +76,13 @@ def hash_file(found: Found) -> bytes:
     digest, size = hashlib.sha256(), 0
     with open_source(found) as stream:
         try:
-            while block := stream.read(_STEP):
+            while block := stream.read(min(_STEP, found.entry.size - size)):
                 digest.update(block)
                 size += len(block)
         except OSError as error:
             raise InputError(f"cannot read {os.fsdecode(found.path)!r}: {error.strerror}") from None
         if size != found.entry.size or identity_of(os.fstat(stream.fileno())) != found.identity:
             raise _changed(found)
-    return digest.digest()
-
-
-def fingerprint(stream: BinaryIO, offset: int, length: int) -> bytes:
-    """Hash a few short runs of a range: equal ranges agree, others almost never do."""
-    places = {offset + (length - _PROBE) * k // 5 for k in range(6)} if length > 6 * _PROBE else {offset}
-    digest = hashlib.blake2b(digest_size=16)
-    for place in sorted(places):
-        stream.seek(place)
-        digest.update(stream.read(_PROBE if len(places) > 1 else length))
     return digest.digest()
 
 

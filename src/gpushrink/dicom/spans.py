@@ -1,19 +1,22 @@
 """Find where the pixel data of a DICOM file lies and how it is laid out.
 
-pydicom reads the data set; nothing here changes a byte. Whatever surprises makes the file opaque: that costs
-ratio and nothing else. Source: docs/format.md, DICOM PS3.5 8.1-8.2, PS3.10 7.
+pydicom reads the data set, or `plain` where that is sure to agree; nothing here changes a byte. Whatever surprises
+makes the file opaque: that costs ratio and nothing else. Source: docs/format.md, DICOM PS3.5 8.1-8.2, PS3.10 7.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
+from gpushrink.dicom.elements import UNDEFINED
+from gpushrink.dicom.plain import HEAD_BYTES, Plain, PlainReader
 from gpushrink.model import SampleFormat
 
-__all__ = ["DicomFile", "PixelSpan", "describe"]
+__all__ = ["DicomFile", "PixelSpan", "describe", "describe_by_pydicom", "may_be_dicom"]
 
 _TAGS = [
     "TransferSyntaxUID",
@@ -102,29 +105,57 @@ class DicomFile:
     time: tuple[int, ...]
 
 
-def describe(stream: BinaryIO, size: int) -> DicomFile | str:
+class _Values(Protocol):
+    """Give the value of an attribute by its keyword."""
+
+    def __contains__(self, key: str, /) -> bool:
+        """Tell whether the attribute is there."""
+
+    def get(self, key: str, default: Any = None, /) -> Any:
+        """Return a value, or the default where there is none."""
+
+
+def describe(stream: BinaryIO, size: int, head: bytes = b"", *, reader: PlainReader | None = None) -> DicomFile | str:
     """Read a file's data set and find its pixel data.
 
     Parameters
     ----------
     stream
-        The file, at its start.
+        The file; its position is moved.
     size
         Its size in bytes.
+    head
+        Its first bytes, where they have been read already.
+    reader
+        What to read many alike files with, one after another; never changes what is found.
 
     Returns
     -------
     DicomFile or str
         What was found, or why the file is kept as plain bytes.
     """
-    from pydicom import dcmread  # here: importing it takes longer than reading many a file
-
     if size < 8:
         return "too small for DICOM"
-    head = stream.read(132)
-    stream.seek(0)
-    if head[128:132] != b"DICM" and not _may_lack_preamble(head):
+    if not head:
+        stream.seek(0)
+        head = stream.read(min(size, HEAD_BYTES))
+    if not may_be_dicom(head):
         return "not DICOM"
+    plain = (reader or PlainReader()).read(stream, size, head)
+    return describe_by_pydicom(stream, size) if plain is None else _describe_plain(plain, size)
+
+
+def describe_by_pydicom(stream: BinaryIO, size: int) -> DicomFile | str:
+    """Do what `describe` does for a file that begins as DICOM does, by pydicom alone: the meaning of `describe`."""
+    from pydicom import dcmread  # here: importing it takes longer than reading many a file
+
+    stream.seek(0)
+    if isinstance(stream, io.RawIOBase):
+        buffered = io.BufferedReader(stream)
+        try:
+            return describe_by_pydicom(buffered, size)
+        finally:
+            buffered.detach()  # the caller closes the file
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -137,37 +168,64 @@ def describe(stream: BinaryIO, size: int) -> DicomFile | str:
         return f"not readable as DICOM ({type(error).__name__}: {error})"
 
 
-def _may_lack_preamble(head: bytes) -> bool:
-    """Tell whether a data set may begin at byte 0: group 2 or 8, little or big endian, a plausible element."""
-    group = head[:2]
-    return group in (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02") and head[2:4] != b"\xff\xff"
+def may_be_dicom(head: bytes) -> bool:
+    """Tell from the first 132 bytes whether a file is worth parsing.
+
+    Without the preamble a data set may begin at byte 0: group 2 or 8, little or big endian, a plausible element.
+    """
+    if head[128:132] == b"DICM":
+        return True
+    return head[:2] in (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02") and head[2:4] != b"\xff\xff"
+
+
+def _describe_plain(plain: Plain, size: int) -> DicomFile | str:
+    """Describe what was read without pydicom."""
+    if plain.pixels is None:
+        return _lay_out(plain.values, None, size)
+    return _lay_out(plain.values, _Pixels("PixelData", *plain.pixels, big_endian=False), size)
 
 
 def _describe(dataset: Any, size: int) -> DicomFile | str:
     syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
     if syntax == _DEFLATED:
         return "a deflated data set"
-    native, encapsulated = None, None
     name = next((keyword for keyword in _PIXELS if keyword in dataset), None)
-    if name is None and "SOPInstanceUID" not in dataset and "SeriesInstanceUID" not in dataset:
-        return "no DICOM object"
-    if name is not None:
-        element = dataset.get_item(name, keep_deferred=True)
-        offset, length = int(element.value_tell), int(element.length)
+    if name is None:
+        return _lay_out(dataset, None, size)
+    element = dataset.get_item(name, keep_deferred=True)
+    big_endian = not element.is_little_endian or syntax == _GE_PRIVATE
+    return _lay_out(dataset, _Pixels(name, int(element.value_tell), int(element.length), big_endian), size)
+
+
+class _Pixels(NamedTuple):
+    """Say where the value of a pixel data element lies; its length may be `UNDEFINED`."""
+
+    name: str
+    offset: int
+    length: int
+    big_endian: bool
+
+
+def _lay_out(values: _Values, pixels: _Pixels | None, size: int) -> DicomFile | str:
+    native, encapsulated = None, None
+    if pixels is None:
+        if "SOPInstanceUID" not in values and "SeriesInstanceUID" not in values:
+            return "no DICOM object"
+    else:
+        name, offset, length, big_endian = pixels
         if not 0 < offset <= size:
             return "its pixel data lies outside the file"
-        if length == 0xFFFFFFFF:
+        if length == UNDEFINED:
             encapsulated = (offset, size - offset)
         else:
-            big_endian = not element.is_little_endian or syntax == _GE_PRIVATE
             length = min(length, size - offset)
-            native = _native_span(dataset, name, offset, length, big_endian)
+            native = _native_span(values, name, offset, length, big_endian)
             if native is None and length > _DEFER:
                 encapsulated = (offset, length)
-    return _summary(dataset, native, encapsulated)
+    return _summary(values, native, encapsulated)
 
 
-def _summary(dataset: Any, native: PixelSpan | None, encapsulated: tuple[int, int] | None) -> DicomFile:
+def _summary(dataset: _Values, native: PixelSpan | None, encapsulated: tuple[int, int] | None) -> DicomFile:
     return DicomFile(
         native=native,
         encapsulated=encapsulated,
@@ -202,7 +260,7 @@ def _describe_head(stream: BinaryIO, size: int) -> DicomFile | str:
     return _summary(dataset, native, None)
 
 
-def _native_span(dataset: Any, name: str, offset: int, length: int, big_endian: bool) -> PixelSpan | None:
+def _native_span(dataset: _Values, name: str, offset: int, length: int, big_endian: bool) -> PixelSpan | None:
     """Lay frames over the bytes that are really there; None where nothing fits."""
     rows, columns = _integer(dataset.get("Rows")), _integer(dataset.get("Columns"))
     components = _integer(dataset.get("SamplesPerPixel"), 1)
@@ -226,17 +284,17 @@ def _native_span(dataset: Any, name: str, offset: int, length: int, big_endian: 
     return PixelSpan(offset, frames, rows, columns, sample)
 
 
-def _position(dataset: Any) -> float:
+def _position(dataset: _Values) -> float:
     """Return the position along the slice normal in mm; 0 where the file does not tell. PS3.3 C.7.6.2.1.1."""
     try:
-        at = [float(value) for value in dataset.ImagePositionPatient]
-        row = [float(value) for value in dataset.ImageOrientationPatient]
+        at = [float(value) for value in dataset.get("ImagePositionPatient")]
+        row = [float(value) for value in dataset.get("ImageOrientationPatient")]
         u, v = row[:3], row[3:]
         normal = (u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0])
         position = sum(a * b for a, b in zip(at, normal, strict=True))
     except Exception:
         try:
-            position = float(dataset.SliceLocation)
+            position = float(dataset.get("SliceLocation"))
         except Exception:
             return 0.0
     return position if math.isfinite(position) else 0.0

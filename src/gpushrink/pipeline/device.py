@@ -39,7 +39,9 @@ class DeviceSlabCodec:
         """Name the devices."""
         return self._pool.name if self._spare is None else f"{self._pool.name}, {self._spare.name} as a spare"
 
-    def encode(self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]]) -> bytes:
+    def encode(
+        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
+    ) -> bytes:
         """Encode; see `gpushrink.codec.table.SlabCodec`."""
 
         def work(device: Device) -> bytes:

@@ -13,7 +13,8 @@ from pathlib import Path
 from gpushrink.archive import blocks
 from gpushrink.archive.writer import ArchiveWriter, ByteSink
 from gpushrink.codec import bytestream
-from gpushrink.codec.slab import encode_slab
+from gpushrink.codec.headers import encode_headers
+from gpushrink.codec.slab import LEVELS, encode_slab, slab_ranges
 from gpushrink.codec.table import CPU, SlabCodec
 from gpushrink.dicom.scan import Scan, scan_files
 from gpushrink.dicom.source import hash_file, read_ranges
@@ -26,6 +27,9 @@ __all__ = ["PackReport", "RoleSizes", "pack_to_sink"]
 
 # Source bytes on their way: each costs several while it is coded, whatever the number of threads.
 _FLIGHT_BYTES = 256 << 20
+_LARGE = 2 << 20  # volumes below this are no work to share
+# Headers that come out so many times smaller do share: as any bytes they would be larger, and take long to code.
+_SHARED = 24
 _BLOCK_COST = 32  # a block's header and its share of the index, in bytes
 
 
@@ -141,7 +145,9 @@ def pack_to_sink(
     with progress(report.source_bytes, 0) as bar, ThreadPoolExecutor(threads) as pool:
         writer.begin([item.entry for item in walk.found])
         done = 0
-        for coded in _in_order(pool, plan_jobs(walk.found, scan), walk.found, level, slab_codec, ahead=2 * threads):
+        share = _threads_within(scan, threads)
+        jobs = plan_jobs(walk.found, scan)
+        for coded in _in_order(pool, jobs, walk.found, level, slab_codec, share, ahead=2 * threads):
             if coded.hashes:
                 writer.hashes(coded.hashes)
                 continue
@@ -175,16 +181,33 @@ def _first_lines(walk: Walk, scan: Scan) -> PackReport:
     )
 
 
+def _threads_within(scan: Scan, threads: int) -> int:
+    """Return how many threads a slab gets: one where there are slabs enough to go round, else all.
+
+    Threads of one slab wait for each other now and then, so slabs side by side are faster.
+    """
+    slabs = sum(
+        len(slab_ranges(len(volume.frames), volume.frame_bytes))
+        for volume in scan.volumes
+        if len(volume.frames) * volume.frame_bytes > _LARGE
+    )
+    return threads if slabs < 4 * threads and slabs % threads else 1
+
+
 def _in_order(
     pool: ThreadPoolExecutor,
     jobs: Iterator[Job],
     found: Sequence[Found],
     level: str,
     slab_codec: SlabCodec,
+    share: int,
     *,
     ahead: int,
 ) -> Iterator[_Coded]:
-    """Run jobs in parallel and yield their results in order, at most `ahead` of them and `_FLIGHT_BYTES` waiting."""
+    """Run jobs in parallel, each on `share` threads, and yield their results in order.
+
+    At most `ahead` of them and `_FLIGHT_BYTES` wait.
+    """
     window: deque[tuple[Future[list[_Coded]], int]] = deque()
     flight = 0
     try:
@@ -194,7 +217,7 @@ def _in_order(
                 future, done = window.popleft()
                 flight -= done
                 yield from future.result()
-            window.append((pool.submit(_run, job, found, level, slab_codec), size))
+            window.append((pool.submit(_run, job, found, level, slab_codec, share), size))
             flight += size
         while window:
             yield from window.popleft()[0].result()
@@ -203,35 +226,36 @@ def _in_order(
             future.cancel()
 
 
-def _run(job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec) -> list[_Coded]:
+def _run(job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec, threads: int) -> list[_Coded]:
     if isinstance(job, HashJob):
         return [_Coded(hashes=tuple((ids, hash_file(found[ids[0]])) for ids in job.groups))]
     if isinstance(job, BatchJob):
-        return _run_batch(job, found, level, slab_codec)
+        return _run_batch(job, found, level, slab_codec, threads)
     if isinstance(job, SlabJob):
         volume, role = job.volume, Role.PIXELS
         frames = [read_ranges(found[f.file_id], [(f.offset, volume.frame_bytes)])[0] for f in job.frames]
         data = b"".join(frames)
         shape = SlabShape(len(frames), volume.rows, volume.columns)
-        codec, coded = encode_slab(data, shape, volume.sample, level=level, slab_codec=slab_codec)
+        codec, coded = encode_slab(data, shape, volume.sample, level=level, slab_codec=slab_codec, threads=threads)
     else:
         role = job.role
-        data = _gather(job, found)
-        codec, coded = _encode_bytes(role, data, level)
+        pieces = _gather(job, found)
+        data = b"".join(pieces)
+        codec, coded = _encode_headers(pieces, data, level) if role is Role.HEADER else _encode_bytes(role, data, level)
     ids = tuple(sorted({target.file_id for target in job.targets}))
     return [_Coded(blocks.pack_data(len(data), job.targets, coded), codec, role, len(data), ids)]
 
 
-def _run_batch(job: BatchJob, found: Sequence[Found], level: str, slab_codec: SlabCodec) -> list[_Coded]:
+def _run_batch(job: BatchJob, found: Sequence[Found], level: str, slab_codec: SlabCodec, threads: int) -> list[_Coded]:
     """Code jobs apart and all together, and keep what is smaller."""
-    apart = [coded for one in job.jobs for coded in _run(one, found, level, slab_codec)]
+    apart = [coded for one in job.jobs for coded in _run(one, found, level, slab_codec, threads)]
     if level == "fast":
         return apart
-    solid = _run(job.solid, found, level, slab_codec)
+    solid = _run(job.solid, found, level, slab_codec, threads)
     return min(apart, solid, key=lambda some: sum(len(one.payload) + _BLOCK_COST for one in some))
 
 
-def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
+def _gather(job: BytesJob, found: Sequence[Found]) -> list[bytes]:
     """Read the pieces of a job, opening each file once for neighbouring pieces."""
     parts: list[bytes] = []
     at = 0
@@ -241,7 +265,16 @@ def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
             ranges.append((job.pieces[at].offset, job.pieces[at].length))
             at += 1
         parts += read_ranges(found[file_id], ranges)
-    return b"".join(parts)
+    return parts
+
+
+def _encode_headers(headers: Sequence[bytes], data: bytes, level: str) -> tuple[BlockCodec, bytes]:
+    """Code headers by what they share or, where that is little, as any bytes."""
+    coded = encode_headers(headers, effort=LEVELS.index(level))
+    if coded is not None and len(coded) * _SHARED < len(data):
+        return BlockCodec.HEADERS, coded
+    plain = _encode_bytes(Role.HEADER, data, level)
+    return (BlockCodec.HEADERS, coded) if coded is not None and len(coded) < len(plain[1]) else plain
 
 
 def _encode_bytes(role: Role, data: bytes, level: str) -> tuple[BlockCodec, bytes]:

@@ -9,9 +9,9 @@ import pytest
 
 import trees
 from gpushrink.archive.layout import BlockType
-from gpushrink.archive.reader import Block, Damage, read_block, read_blocks, read_catalogue
+from gpushrink.archive.reader import Block, Damage, peek_data, read_block, read_blocks, read_catalogue
 from gpushrink.errors import CorruptError, TruncatedError
-from gpushrink.model import Entry, EntryKind
+from gpushrink.model import Entry, EntryKind, Target
 
 
 @pytest.fixture
@@ -108,3 +108,26 @@ def test_catalogue_of_a_tree_that_lacks_entries_is_corrupt() -> None:
     for stream in (io.BytesIO(data), trees.PipeIn(data)):
         with pytest.raises(CorruptError, match="1 of its 2"):
             read_catalogue(stream)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("many", [1, 3000])
+def test_peek_tells_where_a_block_s_bytes_belong(many: int) -> None:
+    """Without the coded bytes, however long the list of targets is."""
+    rng = random.Random(2)
+    size = 4 * many
+    content = rng.randbytes(size)
+    order = list(range(many))
+    rng.shuffle(order)
+    targets = [Target(4 * k, 4, 0, 4 * place) for k, place in enumerate(order)]
+    parts = trees.ArchiveParts().tree([Entry(EntryKind.FILE, b"a", 0o644, 0, size)])
+    archive = parts.stored(targets, content).hashes({0: content}).end()
+    record = read_catalogue(io.BytesIO(archive)).records[2]
+    data = peek_data(io.BytesIO(archive), record)
+    assert list(data.targets()) == targets
+    assert (data.decoded, len(data.coded)) == (size, 0)
+    damaged = bytearray(archive)
+    damaged[record.offset + 24 : record.offset + 34] = b"\xff" * 10
+    with pytest.raises(CorruptError, match=f"byte {record.offset}"):
+        peek_data(io.BytesIO(damaged), record)
+    with pytest.raises(CorruptError):
+        peek_data(io.BytesIO(archive[: record.offset + 26]), record)

@@ -2,57 +2,30 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import struct
 import sys
 from pathlib import Path
 
+import breaking
 import numpy as np
 import pydicom
 import pytest
 from made_dicom import base_image, save
+from made_images import ENCAPSULATED, IMAGES, RNG, run
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, RLELossless
 
 from gpushrink.convert import encoders, image, transcode
 from gpushrink.convert.encapsulate import check_offsets, encapsulate_frames
-from gpushrink.convert.frames import PixelLayout, native_frames, read_layout, stray_bits
-from gpushrink.convert.report import KeepSourceError, TranscodeReport
+from gpushrink.convert.files import put_bytes
+from gpushrink.convert.frames import native_frames, read_layout, stray_bits
+from gpushrink.convert.report import FileOutcome, KeepSourceError
 from gpushrink.convert.structure import check_whole
 from gpushrink.convert.syntaxes import TARGETS
 from gpushrink.errors import DestinationError, InputError, MissingCodecError, UsageError
 
 for _module in ("imagecodecs", "jpeg_ls", "openjpeg", "rle"):
     pytest.importorskip(_module, reason="the extra 'convert' is not installed")
-
-ENCAPSULATED = sorted(k for k, t in TARGETS.items() if t.encapsulated)
-RNG = np.random.default_rng(11)
-
-
-def smooth(shape: tuple[int, ...], low: int, high: int, dtype: str) -> np.ndarray:
-    """Make noise between two bounds, both of which occur."""
-    made = RNG.integers(low, high + 1, shape).astype(dtype)
-    made.flat[0], made.flat[-1] = low, high
-    return made
-
-
-IMAGES = {
-    "u8": (smooth((37, 41), 0, 255, "u1"), 8, "MONOCHROME2"),
-    "u12": (smooth((37, 41), 0, 4095, "<u2"), 12, "MONOCHROME1"),
-    "s12": (smooth((37, 41), -2048, 2047, "<i2"), 12, "MONOCHROME2"),
-    "u16": (smooth((37, 41), 0, 65535, "<u2"), 16, "MONOCHROME2"),
-    "s16": (smooth((37, 41), -32768, 32767, "<i2"), 16, "MONOCHROME2"),
-    "frames": (smooth((3, 33, 35), 0, 1023, "<u2"), 10, "MONOCHROME2"),
-    "rgb": (smooth((37, 41, 3), 0, 255, "u1"), 8, "RGB"),
-    "rgb16": (smooth((37, 41, 3), 0, 65535, "<u2"), 16, "RGB"),
-    "ybr": (smooth((37, 41, 3), 0, 255, "u1"), 8, "YBR_FULL"),
-    "tiny": (smooth((3, 5), 0, 255, "u1"), 8, "MONOCHROME2"),
-}
-
-
-def run(tmp_path: Path, to: str, **options: object) -> TranscodeReport:
-    """Transcode ``in`` to a folder named after the target."""
-    return transcode(tmp_path / "in", tmp_path / to, to=to, threads=1, **options)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", sorted(IMAGES))
@@ -73,17 +46,6 @@ def test_every_target_gives_the_pixels_back_or_leaves_the_file(tmp_path: Path, k
     assert new.SOPInstanceUID == old.SOPInstanceUID
     assert {e.tag for e in new} == {e.tag for e in old}
     assert all(new[e.tag].value == e.value for e in old)
-
-
-@pytest.mark.parametrize("key", ["jpegls", "jpeg", "rle", "htj2k", "deflated-frame"])
-def test_writer_and_prover_share_no_code(tmp_path: Path, key: str) -> None:
-    """For these syntaxes a second implementation is installed with the extras, and it is the one that proves."""
-    if key == "jpegls":
-        pytest.importorskip("libjpeg", reason="the extra 'convert-proof' is not installed")
-    save(base_image(IMAGES["u12"][0], bits_stored=12), tmp_path / "in" / "a.dcm")
-    (outcome,) = run(tmp_path, key).files
-    assert outcome.independent
-    assert outcome.prover != outcome.writer
 
 
 def test_planar_colour_is_encoded_by_pixel(tmp_path: Path) -> None:
@@ -187,6 +149,26 @@ def test_implicit_and_big_endian_sources_keep_their_samples(tmp_path: Path, uid:
         assert np.array_equal(pydicom.dcmread(tmp_path / key / "a.dcm").pixel_array, pixels)
 
 
+def test_number_whose_sign_only_its_vr_tells_stays_explicit(tmp_path: Path) -> None:
+    """A parametric map has no PixelRepresentation; one in the item or above it would do."""
+    for name in ("without", "in", "above"):
+        ds = base_image(IMAGES["u8"][0])
+        for keyword in ("PixelData", "PixelRepresentation", "Rows"):
+            delattr(ds, keyword)
+        item = pydicom.Dataset()
+        item.add_new("RealWorldValueLastValueMapped", "US", 40000)
+        ds.RealWorldValueMappingSequence = [item]
+        if name != "without":
+            (item if name == "in" else ds).PixelRepresentation = 0
+        save(ds, tmp_path / "in" / f"{name}.dcm")
+    actions = {o.path: (o.action, o.reason) for o in run(tmp_path, "implicit").files}
+    assert actions["without.dcm"][0] == "unproven"
+    assert "RealWorldValueLastValueMapped is signed" in actions["without.dcm"][1]
+    assert (tmp_path / "implicit" / "without.dcm").read_bytes() == (tmp_path / "in" / "without.dcm").read_bytes()
+    assert actions["in.dcm"][0] == actions["above.dcm"][0] == "transcoded"
+    assert {o.action for o in run(tmp_path, "deflated").files} == {"transcoded"}
+
+
 def test_smallest_says_what_it_tried_and_takes_the_least(tmp_path: Path) -> None:
     """A smooth series goes to a predictive coder, and the sizes of the sample are in the report."""
     ramp = (np.add.outer(np.arange(64), np.arange(64)) * 3).astype("<u2")
@@ -213,6 +195,37 @@ def test_two_processes_give_the_same_files_as_one(tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
+def test_file_that_ends_a_worker_is_copied_and_named_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A codec library that breaks off takes its process with it, not the run."""
+    monkeypatch.setattr(sys.modules["gpushrink.convert.transcode"], "_convert", breaking.convert)
+    for name in ("0", "1bad", "2", "3bad", "4"):
+        save(base_image(IMAGES["u12"][0], bits_stored=12), tmp_path / "in" / f"{name}.dcm")
+    report = transcode(tmp_path / "in", tmp_path / "out", to="rle", threads=2)
+    assert [o.action for o in report.files] == ["transcoded", "unproven", "transcoded", "unproven", "transcoded"]
+    assert "breaks off" in report.files[1].reason
+    assert (tmp_path / "out" / "1bad.dcm").read_bytes() == (tmp_path / "in" / "1bad.dcm").read_bytes()
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {p.name for p in (tmp_path / "in").iterdir()}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_interrupted_transcode_leaves_whole_files_only(tmp_path: Path, threads: int) -> None:
+    """No temporary file stays, and what has its name is complete."""
+    for index in range(6):
+        save(base_image(IMAGES["u12"][0], bits_stored=12), tmp_path / "in" / f"{index}.dcm")
+
+    def stop(done: int, total: int, outcome: FileOutcome) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        transcode(tmp_path / "in", tmp_path / "out", to="rle", threads=threads, progress=stop)
+    left = list((tmp_path / "out").iterdir())
+    assert {p.name for p in left} <= {f"{i}.dcm" for i in range(6)}
+    assert left
+    assert all(np.array_equal(pydicom.dcmread(p).pixel_array, IMAGES["u12"][0]) for p in left)
+
+
 def test_digital_signatures_give_a_warning(tmp_path: Path) -> None:
     """A signature over the pixels cannot hold once they are coded otherwise."""
     ds = base_image(IMAGES["u12"][0], bits_stored=12)
@@ -235,6 +248,13 @@ def test_wrong_arguments_start_nothing(tmp_path: Path) -> None:
     with pytest.raises(DestinationError, match="not empty"):
         transcode(tmp_path / "in", tmp_path / "full", to="rle")
     assert transcode(tmp_path / "in", tmp_path / "full", to="rle", threads=1, force=True).count("transcoded") == 1
+
+
+def test_place_that_cannot_be_written_is_a_destination_error(tmp_path: Path) -> None:
+    """Clearing up after a failed write must not hide it behind an error of its own."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(DestinationError):
+        put_bytes(tmp_path / "file" / "below.dcm", b"1")
 
 
 def test_offset_table_points_at_each_frame_and_fragments_are_even() -> None:
@@ -306,22 +326,6 @@ def test_file_with_an_extended_offset_table_is_read_by_pydicom(tmp_path: Path, m
     assert np.array_equal(new.pixel_array, pixels)
     transcode(tmp_path / "jpegls", tmp_path / "back", to="explicit", threads=1)
     assert "ExtendedOffsetTable" not in pydicom.dcmread(tmp_path / "back" / "a.dcm")
-
-
-def test_a_writer_that_errs_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One wrong sample in one frame, and the source is copied instead: nothing is taken on trust."""
-    modules, real = encoders._WRITERS["jpegls"]
-
-    def wrong(frame: np.ndarray, layout: PixelLayout) -> bytes:
-        spoilt = frame.copy()
-        spoilt[2, 3] ^= 1
-        return real.encode(spoilt, layout)
-
-    monkeypatch.setitem(encoders._WRITERS, "jpegls", (modules, dataclasses.replace(real, encode=wrong)))
-    source = save(base_image(IMAGES["u12"][0], bits_stored=12), tmp_path / "in" / "a.dcm")
-    (outcome,) = run(tmp_path, "jpegls").files
-    assert (outcome.action, "come back equal" in outcome.reason) == ("unproven", True)
-    assert (tmp_path / "jpegls" / "a.dcm").read_bytes() == source.read_bytes()
 
 
 def test_missing_library_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:

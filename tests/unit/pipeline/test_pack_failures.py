@@ -79,10 +79,10 @@ def test_source_that_may_not_be_read_is_an_input_error_that_names_it(
 ) -> None:
     """A file without permission is named."""
 
-    def refuse(path: Any, *rest: Any) -> Any:
+    def refuse(path: Any, *rest: Any, **options: Any) -> Any:
         if path.endswith(b"notes.txt"):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        return open(path, *rest)
+        return open(path, *rest, **options)
 
     monkeypatch.setattr(source_module, "open", refuse, raising=False)
     with pytest.raises(InputError, match=r"notes\.txt"):

@@ -16,6 +16,10 @@ FRACTION_BITS = 16
 TABLE_BITS = 12
 
 
+# Counts below 2^14 have their c * log2(c) looked up.
+SMALL_BITS = 14
+
+
 @cache
 def _log2_table() -> NDArray[np.int64]:
     """Tabulate ``log2(1 + i / 4096)`` for i in 0..4096 by repeated squaring of integers."""
@@ -52,9 +56,20 @@ def log2_fixed(values: NDArray[np.int64]) -> NDArray[np.int64]:
     return logarithm
 
 
+@cache
+def _small_scaled() -> NDArray[np.int64]:
+    """Tabulate ``c * log2(c)`` for the counts that most histograms have."""
+    counts = np.arange(1 << SMALL_BITS, dtype=np.int64)
+    return counts * log2_fixed(counts)
+
+
 def scaled_log2(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Give ``c * log2(c)`` for each count, in units of 2^-16 bit."""
-    return counts * log2_fixed(counts)
+    table = _small_scaled()
+    scaled = table[np.minimum(counts, len(table) - 1)]
+    large = np.nonzero(counts >= len(table))
+    scaled[large] = counts[large] * log2_fixed(counts[large])
+    return scaled
 
 
 def histogram_cost(histograms: NDArray[np.int64]) -> NDArray[np.int64]:

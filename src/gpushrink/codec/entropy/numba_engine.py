@@ -57,19 +57,20 @@ _code_head = _compiled(head.code_head, code_number=_code_number, code_byte=_code
 def _count(symbols, bounds, first, last, counts):  # type: ignore[no-untyped-def]
     """Count segments first..last-1; four partial histograms, since equal neighbours would wait for each other."""
     part = np.zeros((4, 256), np.int64)
+    one, two, three, four = np.uint64(1), np.uint64(2), np.uint64(3), np.uint64(4)
     for segment in range(first, last):
         part[:] = 0
-        begin, end = bounds[segment], bounds[segment + 1]
-        i = begin
-        while i + 4 <= end:
+        # Unsigned places: signed ones are tested for wrap-around at every step.
+        i, end = np.uint64(bounds[segment]), np.uint64(bounds[segment + 1])
+        while i + four <= end:
             part[0, symbols[i]] += 1
-            part[1, symbols[i + 1]] += 1
-            part[2, symbols[i + 2]] += 1
-            part[3, symbols[i + 3]] += 1
-            i += 4
+            part[1, symbols[i + one]] += 1
+            part[2, symbols[i + two]] += 1
+            part[3, symbols[i + three]] += 1
+            i += four
         while i < end:
             part[0, symbols[i]] += 1
-            i += 1
+            i += one
         for value in range(256):
             counts[segment, value] = part[0, value] + part[1, value] + part[2, value] + part[3, value]
 
@@ -77,36 +78,36 @@ def _count(symbols, bounds, first, last, counts):  # type: ignore[no-untyped-def
 @njit(nogil=True, cache=True)
 def _encode_chunk(symbols, begin, end, run_ends, run_tables, packed, reciprocals, lanes, states, out):  # type: ignore[no-untyped-def]
     """Encode symbols begin..end-1 backwards into `out` (end - begin + 1 words); return where its words begin."""
-    cursor = out.size
-    lane_mask = lanes - 1
+    # Places are unsigned: signed ones are tested for wrap-around at every step.
+    one = np.uint64(1)
+    cursor = np.uint64(out.size)
+    lane_mask = np.uint64(lanes - 1)
     for k in range(lanes):
         states[k] = _LOW
     run = np.searchsorted(run_ends, end - 1, side="right")
-    i = end
-    while i > begin:
-        run_begin = run_ends[run - 1] if run > 0 else 0
-        if run_begin < begin:
-            run_begin = begin
+    first, i = np.uint64(begin), np.uint64(end)
+    while i > first:
+        run_begin = np.uint64(max(run_ends[run - 1] if run > 0 else 0, begin))
         entries = packed[run_tables[run]]
         inverses = reciprocals[run_tables[run]]
         while i > run_begin:
-            i -= 1
-            lane = (i - begin) & lane_mask
+            i -= one
+            lane = (i - first) & lane_mask
             symbol = symbols[i]
             state = states[lane]
             entry = entries[symbol]
             frequency = entry & np.uint32(0xFFFF)
             # The word is always written, and kept by moving the cursor: no branch to guess wrong. There are at
             # most end - begin words and `out` has one more, so cursor >= 1 here.
-            out[cursor - 1] = np.uint16(state)
+            out[cursor - one] = np.uint16(state)
             full = np.uint64(state) >= (np.uint64(frequency) << _FULL_SHIFT)
-            cursor -= np.int64(full)
+            cursor -= np.uint64(full)
             state = np.uint32(state >> _WORD) if full else state
             # state < frequency * 2^18, so this product stays below 2^64 and the quotient is exact.
             quotient = np.uint32((np.uint64(state) * inverses[symbol]) >> _RECIPROCAL_SHIFT)
             states[lane] = np.uint32(state + (entry >> _WORD) + quotient * (_SCALE - frequency))
         run -= 1
-    return cursor
+    return np.int64(cursor)
 
 
 @njit(nogil=True, cache=True)

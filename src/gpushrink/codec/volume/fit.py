@@ -1,25 +1,28 @@
 """Fit a slab's model to a sample of it.
 
-What is summed over many voxels is whole numbers, exactly: a device may sum them in any order. Where floating point
-begins, in what is solved from those sums, all engines call the functions of this module, and so store the same model.
+What is summed over many voxels is whole numbers, exactly: an engine or a device may sum them in any order (`fit_sums`
+says what it means). Where floating point begins, in what is solved from those sums, all of them call the functions of
+this module, and so store the same model.
 Source: docs/decisions/volume-codec.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.volume.fit_sums import Sample
 from gpushrink.codec.volume.geometry import Layout
-from gpushrink.codec.volume.levels import Level, Tap, TapSet
+from gpushrink.codec.volume.levels import Level, TapSet
 from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, WEIGHT_BITS, PlaneModel
-from gpushrink.codec.volume.products import multiply_exactly, multiply_long
+from gpushrink.codec.volume.products import multiply_long
 
 __all__ = [
-    "Sample",
+    "RUN",
     "choose_classes",
     "choose_levels",
     "draw_sample",
@@ -27,6 +30,7 @@ __all__ = [
     "fit_thresholds",
     "fit_weights",
     "floor_of",
+    "list_weighed",
     "sample_count",
     "solve_stage",
     "solve_weights",
@@ -35,36 +39,15 @@ __all__ = [
     "weights_step",
 ]
 
-_CHUNK = 16_384
-_MOST_COEFFICIENT = 1 << 15
-_MOST_WEIGHT = 1 << 12
-_MOST_WEIGHED = 20_000
-_UPDATES = 100
-_MOST_WEIGHT_BITS = 18
+_MOST_COEFFICIENT: Final = 1 << 15
+_MOST_WEIGHT: Final = 1 << 12
+_MOST_WEIGHED: Final = 20_000
+_WEIGHED_AT_ONCE: Final = 4096
+_MOST_WEIGHT_BITS: Final = 18
+# Voxels drawn side by side: they share what the memory brings, and fits are no worse (docs/decisions/volume-codec.md).
+RUN: Final = 16
 # A context's frequencies cost tens of bytes: small slabs do with fewer of them.
-_SAMPLES_PER_LEVEL = 40_000
-
-
-@dataclass
-class Sample:
-    """Hold where the sampled voxels of one kind lie in the raster planes, and where their references lead."""
-
-    places: NDArray[np.int64]
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    layout: Layout
-
-    def offsets(self, tap: Tap) -> NDArray[np.int64]:
-        """Return the places of a neighbour of every sampled voxel."""
-        role, row, column = tap
-        step = row * self.layout.row_step + column * self.layout.column_step
-        if role == 0:
-            return self.places + step
-        return self.places + step + (self.first if role == 1 else self.second)
-
-    def part(self, chosen: Any) -> Sample:
-        """Return some of the voxels."""
-        return Sample(self.places[chosen], self.first[chosen], self.second[chosen], self.layout)
+_SAMPLES_PER_LEVEL: Final = 40_000
 
 
 def sample_count(total: int, level: Level) -> int:
@@ -73,66 +56,50 @@ def sample_count(total: int, level: Level) -> int:
 
 
 def draw_sample(planes: list[tuple[int, int, int]], layout: Layout, level: Level) -> Sample:
-    """Draw voxels evenly, with a fixed jitter, from (plane, first reference, second reference) triples."""
+    """Draw runs of voxels evenly, with a fixed jitter, from (plane, first reference, second reference) triples."""
     area = layout.rows * layout.columns
     total = area * len(planes)
     count = sample_count(total, level)
-    index = np.arange(count, dtype=np.int64)
-    begin = index * total // count
-    room = np.maximum((index + 1) * total // count - begin, 1)
+    runs = -(-count // RUN)
+    index = np.arange(runs, dtype=np.int64)
+    begin = index * total // runs
+    room = np.maximum((index + 1) * total // runs - begin - (RUN - 1), 1)
     # Knuth's multiplicative hash: an even jitter that is the same everywhere.
-    chosen = begin + (index * 2654435761 % (1 << 32)) % room
+    begin += (index * 2654435761 % (1 << 32)) % room
+    chosen = np.minimum((begin[:, None] + np.arange(RUN)).ravel()[:count], total - 1)
     which, within = np.divmod(chosen, area)
-    row, column = np.divmod(within, layout.columns)
-    table = np.array(planes, np.int64).reshape(-1, 3)
-    plane = table[which, 0]
-    places = plane * layout.size + layout.origin + row * layout.row_step + column
-    return Sample(places, (table[which, 1] - plane) * layout.size, (table[which, 2] - plane) * layout.size, layout)
-
-
-def _gather(
-    sample: Sample, samples: NDArray[np.uint16], residuals: NDArray[np.int16], stage_size: int,
-    plain: tuple[Tap, ...], feedback: tuple[tuple[int, Tap], ...],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # fmt: skip
-    west = samples[sample.offsets(plain[0])].astype(np.float64)
-    columns = np.empty((len(plain) - 1 + len(feedback), len(west)))
-    for k, tap in enumerate(plain[1:]):
-        columns[k] = samples[sample.offsets(tap)]
-        columns[k] -= west
-    for k, (stage, tap) in enumerate(feedback):
-        columns[len(plain) - 1 + k] = residuals[stage * stage_size + sample.offsets(tap)]
-    return columns, samples[sample.places] - west
+    del chosen  # samples are large: what has served makes room
+    table = np.array(planes, np.int64).reshape(-1, 3) * layout.size
+    places = (table[:, 0] + layout.origin)[which]
+    row = within // layout.columns
+    places += within
+    # A row of the padded plane is longer than one of samples.
+    places += row * (layout.row_step - layout.columns)
+    del within, row
+    return Sample(places, (table[:, 1] - table[:, 0])[which], (table[:, 2] - table[:, 0])[which], layout)
 
 
 def fit_stage(
-    sample: Sample, samples: NDArray[np.uint16], residuals: NDArray[np.int16], stage_size: int, taps: TapSet,
-    stage: int, classes: NDArray[np.int64], class_count: int, grain: int, span: int,
+    sums: ModuleType, sample: Sample, samples: NDArray[np.uint16], residuals: NDArray[np.int16], stage_size: int,
+    taps: TapSet, stage: int, classes: NDArray[np.uint16], class_count: int, grain: int, span: int,
+    threads: int = 1,
 ) -> NDArray[np.int32]:  # fmt: skip
     """Fit one stage's coefficients by least squares, one set a class, each drawn towards the common one.
 
-    Voxels in quiet surroundings weigh more: bits follow the error relative to its usual size. The sums are of whole
-    numbers and exact, so whoever takes them, in whatever order, gets the same ones.
+    Voxels in quiet surroundings weigh more: bits follow the error relative to its usual size.
     """
     plain, feedback = taps.plain[stage], taps.feedback[stage]
-    width = len(plain) - 1 + len(feedback)
-    weights: NDArray[np.int64] | None = None
+    weights = np.ones(len(sample.places), np.int32)
     if stage > 0:
-        noise = np.zeros(len(sample.places), np.int32)
-        for tap in taps.energy:
-            noise += abs(residuals[(stage - 1) * stage_size + sample.offsets(tap)].astype(np.int32))
+        noise = sums.sum_magnitudes(sample, residuals, (stage - 1) * stage_size, taps.energy)
         weights = weigh(noise, floor_of(noise, len(taps.energy)), weight_bits(span, len(noise)))
     order = np.argsort(classes, kind="stable")
-    bounds = np.searchsorted(classes[order], np.arange(class_count + 1))
-    sums = np.zeros((class_count, width, width + 1), np.int64)
-    for one in range(class_count):
-        for begin in range(int(bounds[one]), int(bounds[one + 1]), _CHUNK):
-            chosen = order[begin : min(begin + _CHUNK, int(bounds[one + 1]))]
-            columns, target = _gather(sample.part(chosen), samples, residuals, stage_size, plain, feedback)
-            weighed = np.vstack([columns, target])
-            if weights is not None:
-                weighed *= weights[chosen]
-            sums[one] += multiply_exactly(columns, weighed)
-    return solve_stage(sums, np.diff(bounds), grain)
+    sizes = np.bincount(classes, minlength=class_count)
+    bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    found = sums.sum_products(
+        sample, samples, residuals, stage_size, plain, feedback, weights, order, bounds, threads
+    )  # fmt: skip
+    return solve_stage(found, sizes, grain)
 
 
 def floor_of(noise: NDArray[np.int32], tap_count: int) -> int:
@@ -144,17 +111,22 @@ def floor_of(noise: NDArray[np.int32], tap_count: int) -> int:
 def weight_bits(span: int, count: int) -> int:
     """Return how large weights may be, in bits, for samples up to `span` and so many voxels.
 
-    Differences and residuals stay within the span. A weighed one then has less than 31 bits, 512 products sum to
-    less than 2^53 (see `multiply_exactly`), and all of them to less than 2^63.
+    Differences and residuals stay within the span. A weighed one then has less than 31 bits, `products.EXACT_LENGTH`
+    products sum to less than 2^53, and all of them to less than 2^63.
     """
     bits = span.bit_length()
     return min(_MOST_WEIGHT_BITS, 30 - bits, 44 - 2 * bits, 62 - 2 * bits - count.bit_length())
 
 
-def weigh(noise: NDArray[np.int32], floor: int, bits: int) -> NDArray[np.int64]:
+def weigh(noise: NDArray[np.int32], floor: int, bits: int) -> NDArray[np.int32]:
     """Return whole weights from 1 to 2^bits that fall with the square of the noise around a voxel."""
-    ratio = (floor << bits) // (10 * noise.astype(np.int64) + floor)
-    weights: NDArray[np.int64] = np.maximum(ratio * ratio >> bits, 1)
+    ratio = noise.astype(np.int64)
+    ratio *= 10
+    ratio += floor
+    np.floor_divide(floor << bits, ratio, out=ratio)
+    ratio *= ratio
+    ratio >>= bits
+    weights: NDArray[np.int32] = np.maximum(ratio, 1, out=ratio).astype(np.int32)
     return weights
 
 
@@ -171,19 +143,20 @@ def solve_stage(sums: NDArray[np.int64], sizes: NDArray[np.int64], grain: int) -
     class_count, width = sums.shape[:2]
     if width == 0:
         return np.zeros((class_count, 0), np.int32)
-    squares, products = sums[:, :, :-1].astype(np.float64), sums[:, :, -1].astype(np.float64)
     unit = np.eye(width)
-    whole = squares.sum(axis=0)
-    ridge = np.trace(whole) / width * 1e-5 + 1e-3
-    common = np.linalg.solve(whole + ridge * unit, products.sum(axis=0))
+    # All voxels' sums together stay below 2^63 too.
+    whole = sums.sum(axis=0).astype(np.float64)
+    ridge = np.trace(whole[:, :-1]) / width * 1e-5 + 1e-3
+    common = np.linalg.solve(whole[:, :-1] + ridge * unit, whole[:, -1])
     if class_count == 1:
         return _quantise(common[None], grain)
-    trace = np.trace(squares, axis1=1, axis2=2) / width
-    ridges = trace * 2e-4 + 1e-3 + 4 * trace / np.maximum(sizes, 1)
-    found = np.linalg.solve(squares + ridges[:, None, None] * unit, (products + ridges[:, None] * common)[:, :, None])[
-        :, :, 0
-    ]
-    found[sizes == 0] = common
+    found = np.empty((class_count, width))
+    # One by one: all classes' matrices in doubles would take more room than the slab.
+    for one, size in enumerate(sizes.tolist()):
+        own = sums[one].astype(np.float64)
+        trace = np.trace(own[:, :-1]) / width
+        ridge = trace * 2e-4 + 1e-3 + 4 * trace / max(size, 1)
+        found[one] = np.linalg.solve(own[:, :-1] + ridge * unit, own[:, -1] + ridge * common) if size else common
     return _quantise(found, grain)
 
 
@@ -197,56 +170,67 @@ def fit_thresholds(values: NDArray[Any], parts: int) -> NDArray[np.int32]:
     """Return ascending values that cut a sample into at most `parts` equal shares."""
     if parts < 2 or len(values) == 0:
         return np.zeros(0, np.int32)
-    ordered = np.sort(values)
-    places = np.arange(1, parts) * len(ordered) // parts
+    places = np.arange(1, parts) * len(values) // parts
+    ordered = np.partition(values, np.concatenate([[0], places]))
     cuts = np.unique(ordered[places])
     found: NDArray[np.int32] = cuts[cuts > ordered[0]].astype(np.int32)
     return found
 
 
-def _energy_columns(
-    sample: Sample, samples: NDArray[np.uint16], residuals: NDArray[np.int16], base: int, taps: TapSet
-) -> NDArray[np.int32]:
-    columns = np.empty((len(taps.energy) + len(taps.steps), len(sample.places)), np.int32)
-    for k, tap in enumerate(taps.energy):
-        columns[k] = abs(residuals[base + sample.offsets(tap)].astype(np.int32))
-    for k, (one, other) in enumerate(taps.steps):
-        difference = samples[sample.offsets(one)].astype(np.int32) - samples[sample.offsets(other)]
-        columns[len(taps.energy) + k] = abs(difference)
-    return columns
-
-
 def fit_weights(
-    sample: Sample, samples: NDArray[np.uint16], residuals: NDArray[np.int16], base: int, taps: TapSet
+    sums: ModuleType, sample: Sample, samples: NDArray[np.uint16], residuals: NDArray[np.int16], base: int, taps: TapSet
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Fit the context's non-negative weights; return them and the energies of the sampled voxels.
-
-    Non-negative least squares by multiplicative updates (Lee and Seung 1999), first plainly, then
-    relative to the expected magnitude.
-    """
-    sample = sample.part(slice(None, None, weights_step(len(sample.places))))
-    columns = _energy_columns(sample, samples, residuals, base, taps)
+    """Fit the context's non-negative weights; return them and the energies of the voxels they were fitted to."""
+    sample = sample.part(list_weighed(len(sample.places)))
+    columns = sums.list_magnitudes(sample, samples, residuals, base, taps.energy, taps.steps)
     return solve_weights(columns, abs(residuals[base + sample.places].astype(np.int32)))
 
 
 def weights_step(count: int) -> int:
-    """Return one voxel in how many the weights are fitted to: they are few, and differ little."""
+    """Return one run of voxels in how many the weights are fitted to: they are few, and differ little."""
     return -(-count // _MOST_WEIGHED)
 
 
+def list_weighed(count: int) -> NDArray[np.int64]:
+    """List the voxels of a sample of so many that the weights are fitted to."""
+    found: NDArray[np.int64] = np.flatnonzero(np.arange(count) // RUN % weights_step(count) == 0)
+    return found
+
+
 def solve_weights(columns: NDArray[np.int32], target: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Fit weights to magnitudes, shape (taps and steps, voxels), and those that they shall foretell."""
+    """Fit weights to magnitudes, shape (taps and steps, voxels), and those that they shall foretell.
+
+    Non-negative least squares, first plainly, then relative to the expected magnitude.
+    """
     weights = np.full(len(columns), 1 / max(len(columns), 1))
-    wide = columns.astype(np.float64)
-    wanted = target.astype(np.float64)
     for _ in range(2):
-        scale = 1 / ((weights[:, None] * wide).sum(axis=0) + 1.0)
-        both = multiply_long(wide, np.vstack([wide, wanted]) * np.square(scale))
-        squares, products = both[:, :-1], both[:, -1]
-        for _ in range(_UPDATES):
-            weights = np.minimum(weights * np.maximum(products, 1e-9) / (squares @ weights + 1e-9), 8.0)
+        both = np.zeros((len(columns), len(columns) + 1))
+        for begin in range(0, len(target), _WEIGHED_AT_ONCE):
+            some = columns[:, begin : begin + _WEIGHED_AT_ONCE].astype(np.float64)
+            expected = np.ones(some.shape[1])
+            for weight, row in zip(weights, some, strict=True):
+                expected += weight * row
+            wanted = target[None, begin : begin + _WEIGHED_AT_ONCE]
+            both += multiply_long(some, np.vstack([some, wanted]) * np.square(1 / expected))
+        weights = _solve_non_negative(both[:, :-1], both[:, -1])
     stored = np.clip(np.rint(weights * (1 << WEIGHT_BITS)), 0, _MOST_WEIGHT).astype(np.int32)
     return stored, stored @ columns
+
+
+def _solve_non_negative(squares: NDArray[np.float64], products: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Solve normal equations for values of at least 0, leaving out what comes out negative, the worst half first."""
+    count = len(products)
+    kept = np.arange(count)
+    ridge = (np.trace(squares) / max(count, 1) * 1e-6 + 1e-3) * np.eye(count)
+    found = np.zeros(count)
+    while len(kept):
+        values = np.linalg.solve((squares + ridge)[np.ix_(kept, kept)], products[kept])
+        negative = values < 0
+        if not negative.any():
+            found[kept] = values
+            break
+        kept = kept[values > np.median(values[negative])] if negative.sum() > 1 else kept[~negative]
+    return np.minimum(found, 8.0)
 
 
 def choose_classes(
@@ -265,7 +249,7 @@ def choose_classes(
 
 
 def choose_levels(
-    steer: Level, energies: dict[bool, NDArray[np.int32]], resolved: list[tuple[int, int] | None], places: int
+    steer: Level, energies: dict[bool, NDArray[np.int32]], resolved: Sequence[tuple[int, int] | None], places: int
 ) -> NDArray[np.int32]:
     """Choose the energies at which contexts part, from those of each kind's sampled voxels."""
     parts = []

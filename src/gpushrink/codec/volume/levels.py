@@ -69,7 +69,7 @@ class TapSet:
 
 _TWENTY = (_W, _WW, _WWW, _N, _NW, _NE, _NN, _NNE, _NNW, _NWW,
            _PNW, _PN, _PNE, _PW, _P, _PE, _PSW, _PS, _PSE, _PP)  # fmt: skip
-_TEN = (_W, _WW, _N, _NW, _NE, _NN, _P, _PW, _PE, _PN, _PS)
+_NINE = (_W, _WW, _N, _NW, _NE, _NN, _P, _PW, _PN)
 _ECHOES = (_W, _NW, _N, _NE, _WW, _NN, _P, _WWW, _NNE, _NNW, _PW, _PE, _PN, _PS, _PP,
            _PNW, _PNE, _PSW, _PSE, _NWW)  # fmt: skip
 _FULL_ENERGY = (_W, _WW, _N, _NE, _NW, _NN, _WWW, _NNE,
@@ -78,10 +78,10 @@ _FULL_STEPS = ((_W, _NW), (_N, _NW), (_N, _NE), (_N, _NN), (_W, _PW), (_N, _PN),
 
 TAP_SETS: Final[tuple[TapSet, ...]] = (
     TapSet(
-        plain=(_TEN,),
+        plain=(_NINE,),
         feedback=((),),
         energy=(_W, _N, _NE, _NW, _P),
-        steps=((_W, _NW), (_N, _NE), (_P, _PE), (_P, _PS)),
+        steps=((_W, _NW), (_N, _NE)),
         directions=1,
     ),
     TapSet(
@@ -151,8 +151,8 @@ LEVELS: Final[dict[str, Level]] = {
         _DEFAULT,
         tap_set=0,
         spatial_classes=3,
-        temporal_classes=3,
-        energy_levels=12,
+        temporal_classes=1,
+        energy_levels=13,
         fit_share=0.005,
         fit_least=10_000,
         fit_most=40_000,

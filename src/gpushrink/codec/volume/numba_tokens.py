@@ -13,44 +13,103 @@ from gpushrink.errors import CorruptError
 
 __all__ = ["join", "split"]
 
+# Runs looked at together: where none of them needs raw bits, vector code does.
+_BLOCK = 64
+
 _compiled = numba.njit(cache=True, nogil=True, boundscheck=False)
 
 
 @_compiled
-def _split(values, coded):
-    """Write the tokens; return how many raw bits they ask for."""
-    bits = 0
+def _split_large(values, coded):
+    """Write the tokens of a block; return how many raw bits they ask for."""
+    bits = np.int32(0)
     for i in range(len(values)):
-        value = np.uint32(values[i])
-        if value < 64:
-            coded[i] = np.uint8(value)
-        else:
-            below = 3
-            while value >> np.uint32(below + 4):
-                below += 1
-            coded[i] = np.uint8(64 + 8 * (below - 3) + ((value >> np.uint32(below)) & np.uint32(7)))
-            bits += below
+        value = np.int32(values[i])
+        # The bits below the leading one and three more, counted without a branch: vector code again.
+        below = np.int32(
+            np.int32(3)
+            + np.int32(value >= 128)
+            + np.int32(value >= 256)
+            + np.int32(value >= 512)
+            + np.int32(value >= 1024)
+            + np.int32(value >= 2048)
+            + np.int32(value >= 4096)
+            + np.int32(value >= 8192)
+            + np.int32(value >= 16384)
+            + np.int32(value >= 32768)
+        )
+        large = np.int32(np.int32(40) + (below << np.int32(3)) + ((value >> below) & np.int32(7)))
+        coded[i] = np.uint8(large if value >= 64 else value)
+        bits += below if value >= 64 else np.int32(0)
     return bits
 
 
 @_compiled
-def _pack(values, coded, raw):
-    held = np.uint64(0)
-    count = 0
-    place = 0
+def _narrow(values, coded):
+    """Write the values as tokens; return all bits that occur in them."""
+    seen = np.uint16(0)
     for i in range(len(values)):
-        token = np.int64(coded[i])
-        if token >= 64:
-            below = (token - 64) // 8 + 3
-            held |= np.uint64(np.uint64(values[i]) & np.uint64((1 << below) - 1)) << np.uint64(count)
-            count += below
-            while count >= 8:
-                raw[place] = np.uint8(held & np.uint64(255))
-                held >>= np.uint64(8)
-                count -= 8
-                place += 1
-    if count:
-        raw[place] = np.uint8(held & np.uint64(255))
+        coded[i] = np.uint8(values[i])
+        seen |= values[i]
+    return seen
+
+
+@_compiled
+def _split(by_plane, counts, coded):
+    """Write the tokens, context after context, plane after plane; return how many raw bits they ask for."""
+    begins = np.zeros(len(counts), np.int64)
+    bits = np.int64(0)
+    place = 0
+    for context in range(counts.shape[1]):
+        for z in range(len(counts)):
+            count = counts[z, context]
+            values, out = by_plane[z, begins[z] : begins[z] + count], coded[place : place + count]
+            for begin in range(0, count, _BLOCK):
+                block = values[begin : begin + _BLOCK]
+                if _narrow(block, out[begin : begin + _BLOCK]) > np.uint16(63):
+                    bits += _split_large(block, out[begin : begin + _BLOCK])
+            begins[z] += count
+            place += count
+    return bits
+
+
+@_compiled
+def _pack_block(values, coded, raw, state):
+    """Pack a block's raw bits into whole 32-bit words; `state` holds the bits left, their number and the next word."""
+    held, count, place = state[0], state[1], state[2]
+    for i in range(len(coded)):
+        token = np.uint64(coded[i])
+        below = ((token - np.uint64(64)) >> np.uint64(3)) + np.uint64(3) if token >= np.uint64(64) else np.uint64(0)
+        held |= (np.uint64(values[i]) & ((np.uint64(1) << below) - np.uint64(1))) << count
+        count += below
+        if count >= np.uint64(32):
+            raw[place] = np.uint32(held)
+            held >>= np.uint64(32)
+            count -= np.uint64(32)
+            place += np.uint64(1)
+    state[0], state[1], state[2] = held, count, place
+
+
+@_compiled
+def _pack(by_plane, counts, coded, raw):
+    begins = np.zeros(len(counts), np.int64)
+    state = np.zeros(3, np.uint64)
+    place = 0
+    for context in range(counts.shape[1]):
+        for z in range(len(counts)):
+            count = counts[z, context]
+            values, out = by_plane[z, begins[z] : begins[z] + count], coded[place : place + count]
+            for begin in range(0, count, _BLOCK):
+                tokens = out[begin : begin + _BLOCK]
+                most = np.uint8(0)
+                for i in range(len(tokens)):
+                    most |= tokens[i]
+                if most >= 64:
+                    _pack_block(values[begin : begin + _BLOCK], tokens, raw, state)
+            begins[z] += count
+            place += count
+    if state[1]:
+        raw[state[2]] = np.uint32(state[0])
 
 
 @_compiled
@@ -86,12 +145,13 @@ def _unpack(coded, raw, values):
             count -= below
 
 
-def split(values: NDArray[np.uint16]) -> tuple[NDArray[np.uint8], bytes]:
+def split(by_plane: NDArray[np.uint16], counts: NDArray[np.int64]) -> tuple[NDArray[np.uint8], bytes]:
     """Do what `reference.split` does."""
-    coded = np.empty(len(values), np.uint8)
-    raw = np.zeros((_split(values, coded) + 7) // 8, np.uint8)
-    _pack(values, coded, raw)
-    return coded, raw.tobytes()
+    coded = np.empty(by_plane.size, np.uint8)
+    bits = _split(by_plane, counts, coded)
+    raw = np.zeros((bits + 31) // 32, np.uint32)
+    _pack(by_plane, counts, coded, raw)
+    return coded, raw.astype("<u4", copy=False).tobytes()[: (bits + 7) // 8]
 
 
 def join(coded: NDArray[np.uint8], raw: bytes) -> NDArray[np.uint16]:

@@ -12,14 +12,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["multiply_exactly", "multiply_long"]
+__all__ = ["EXACT_LENGTH", "multiply_exactly", "multiply_long"]
 
 # OpenBLAS: rows x columns x depth of a product that one thread makes; half of it, for safety.
 _LONE_PRODUCT: Final = 65536 * 2
 
 
 # So many products are added in doubles; `fit.weight_bits` keeps their sum below 2^53, where every whole number has one.
-_EXACT_LENGTH: Final = 512
+EXACT_LENGTH: Final = 512
 
 
 def multiply_exactly(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.int64]:
@@ -29,7 +29,7 @@ def multiply_exactly(left: NDArray[np.float64], right: NDArray[np.float64]) -> N
     blocks are added as integers.
     """
     rows, long = left.shape
-    block = min(_EXACT_LENGTH, max(8, _LONE_PRODUCT // max(1, rows * len(right))))
+    block = min(EXACT_LENGTH, max(8, _LONE_PRODUCT // max(1, rows * len(right))))
     whole = long // block * block
     one = left[:, :whole].reshape(rows, -1, block).transpose(1, 0, 2)
     other = right[:, :whole].reshape(len(right), -1, block).transpose(1, 2, 0)

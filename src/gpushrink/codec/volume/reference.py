@@ -15,7 +15,7 @@ from gpushrink.codec.volume.geometry import LEFT, RIGHT, TOP, Layout, wavefront_
 from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, FLOOR_LEVELS, Bound
 from gpushrink.errors import CorruptError
 
-__all__ = ["count_contexts", "decode_plane", "gather_plane", "join", "predict_plane", "set_contexts", "split"]
+__all__ = ["bucket_plane", "decode_plane", "join", "predict_plane", "set_contexts", "split"]
 
 Samples = NDArray[np.uint16]
 Residuals = NDArray[np.int16]
@@ -112,38 +112,26 @@ def predict_plane(
     residuals[begin : begin + count] = (_run(samples, at, count) - predicted).astype(np.int16)
 
 
-def count_contexts(
+def bucket_plane(
     samples: Samples, residuals: Residuals, at: int, layout: Layout, stage_size: int, bound: Bound, levels: Ints,
-    coarse: int, contexts: NDArray[np.uint8], counts: NDArray[np.int64],
+    coarse: int, counts: NDArray[np.int64], values: NDArray[np.uint16],
 ) -> None:  # fmt: skip
-    """Write the contexts, shape (rows, columns), of the raster plane at `at`, and how often each occurs."""
+    """Write the folded residuals of the raster plane at `at` by context, each context's in wavefront order.
+
+    `counts`, zero on entry, tells how many each context has; `values` has a place for every sample.
+    """
     count = layout.rows * layout.row_step - LEFT - RIGHT
     _, flat = classify(samples, at, count, bound)
     last = (len(bound.stages) - 1) * stage_size + at
     predicted = (_run(samples, at, count) - _run(residuals, last, count)) & 0xFFFF
     found = set_contexts(samples, residuals, at, count, predicted, flat, bound, levels, coarse)
-    whole = np.zeros(layout.rows * layout.row_step, np.int64)
-    whole[:count] = found
-    contexts[:] = whole.reshape(layout.rows, layout.row_step)[:, : layout.columns]
-    counts[:] = np.bincount(contexts.ravel(), minlength=len(counts))
-
-
-def gather_plane(
-    residuals: Residuals, at: int, layout: Layout, contexts: NDArray[np.uint8], cursors: NDArray[np.int64],
-    values: NDArray[np.uint16],
-) -> None:  # fmt: skip
-    """Write a plane's folded residuals to the places of their contexts, in wavefront order."""
-    order = wavefront_order(layout.rows, layout.columns)
-    row, column = np.divmod(order, layout.columns)
-    wide = residuals[at + row * layout.row_step + column].astype(np.int32)
+    row, column = np.divmod(wavefront_order(layout.rows, layout.columns), layout.columns)
+    places = row * layout.row_step + column
+    contexts = found[places]
+    wide = residuals[last + places].astype(np.int32)
     folded = ((wide << 1) ^ (wide >> 15)).astype(np.uint16)
-    flat = contexts.ravel()[order]
-    by_context = np.argsort(flat, kind="stable")
-    counts = np.bincount(flat, minlength=len(cursors))
-    first = np.cumsum(counts) - counts
-    ranks = np.arange(len(flat)) - np.repeat(first, counts)
-    values[np.repeat(cursors, counts) + ranks] = folded[by_context]
-    cursors += counts
+    values[:] = folded[np.argsort(contexts, kind="stable")]
+    counts += np.bincount(contexts, minlength=len(counts))
 
 
 def decode_plane(
@@ -214,9 +202,20 @@ def _extend(array: NDArray[np.generic], here: int, top: int, count: int, line: i
                     array[place + depth * row + step * column] = array[place]
 
 
-def split(values: NDArray[np.uint16]) -> tuple[NDArray[np.uint8], bytes]:
-    """Split folded residuals into tokens and packed raw bits."""
-    return tokens.split(values)
+def split(by_plane: NDArray[np.uint16], counts: NDArray[np.int64]) -> tuple[NDArray[np.uint8], bytes]:
+    """Put each context's folded residuals together, plane after plane, and split them into tokens and packed raw bits.
+
+    Parameters
+    ----------
+    by_plane
+        Shape (planes, samples), each plane's values by context, as `bucket_plane` wrote them.
+    counts
+        Shape (planes, contexts).
+    """
+    ends = np.cumsum(counts, axis=1)
+    planes, contexts = range(len(counts)), range(counts.shape[1])
+    runs = [by_plane[z, ends[z, one] - counts[z, one] : ends[z, one]] for one in contexts for z in planes]
+    return tokens.split(np.concatenate(runs))
 
 
 def join(coded: NDArray[np.uint8], raw: bytes) -> NDArray[np.uint16]:

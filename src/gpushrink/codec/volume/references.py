@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.volume.geometry import References
-from gpushrink.codec.volume.products import multiply_long
 from gpushrink.codec.volume.slab import EngineName, encode_slab
 
 __all__ = ["choose_references"]
@@ -17,70 +16,92 @@ _CHAIN: Final[References] = ((1, 2),)
 # Colour planes R G B R G B ...: each from its own past, or green from red and blue from green.
 _COLOUR: Final[References] = ((3, 6), (1, 3), (1, 3))
 _MOST_STRIDE: Final = 16
-_MOST_PLANES: Final = 8
-_MOST_SAMPLES: Final = 20_000
-# Patterns that look worse than the chain by more than this are not tried.
-_MARGIN_BITS: Final = 0.1
+_MOST_PLANES: Final = 10
+_MOST_SAMPLES: Final = 700
+# A pattern that looks worse than the chain by more than this, in bits a sample, is not tried.
+_MARGIN_BITS: Final = 0.35
+# Nor is one that hardly knows more than the plane itself.
+_WORTH_BITS: Final = 0.1
+_DIP_BITS: Final = 0.03
 _MOST_TRIALS: Final = 2
-_MOST_TRIED: Final = 64
-_CROP: Final = 64
+_MOST_TRIED: Final = 128
+_CROP: Final = 48
 # A pattern other than the chain has to be clearly better.
 _CLEARLY: Final = 0.99
 
 
-def choose_references(samples: NDArray[Any], *, engine: EngineName = "auto") -> References:
-    """Return the reference pattern under which a sample of the slab is predicted best.
+def choose_references(samples: NDArray[Any], *, components: int = 1, engine: EngineName = "auto") -> References:
+    """Return the reference pattern under which a sample of the slab is coded smallest.
 
     Parameters
     ----------
     samples
         Shape (slice, row, column), as `encode_slab` takes it.
+    components
+        Planes in a row that are the components of one frame.
     """
     depth, rows, columns = samples.shape
     if depth < 3 or rows < 3 or columns < 3:
         return _CHAIN
-    strides = [stride for stride in range(2, _MOST_STRIDE + 1) if stride * 2 <= depth]
-    patterns: list[References] = [_CHAIN, _COLOUR, *(((stride, 2 * stride),) for stride in strides)]
-    first = min(2 * max([2, *strides]), depth - 1)
-    planes = np.unique(np.linspace(first, depth - 1, _MOST_PLANES).astype(int))
-    if len(planes) >= 6:
-        planes = np.unique(np.concatenate([planes, np.minimum(planes + 1, depth - 1)]))
-    costs = np.array([_measure(samples, planes, pattern) for pattern in patterns[1:]])
-    likely = [patterns[1 + place] for place in np.argsort(costs, kind="stable")[:_MOST_TRIALS]]
-    if costs.min() > _measure(samples, planes, _CHAIN) + _MARGIN_BITS:
+    planes, alone, costs = _measure(samples)
+    totals = costs.mean(axis=0).tolist()
+    patterns: list[References] = [_CHAIN, *(((stride, 2 * stride),) for stride in range(2, len(totals) + 1))]
+    if components == 3 and len(totals) >= 3:
+        patterns.append(_COLOUR)
+        firsts = [_COLOUR[plane % 3][0] for plane in planes]
+        totals.append(float(costs[np.arange(len(planes)), np.array(firsts) - 1].mean()))
+    worst = min(totals[0] + _MARGIN_BITS, alone - _WORTH_BITS)
+    # Along one axis likeness only fades: planes that are more alike further on are interleaved.
+    dips = [place for place in range(1, len(totals)) if totals[place] < min(worst, totals[place - 1] - _DIP_BITS)]
+    likely = sorted(dips, key=lambda place: totals[place])
+    if not likely:
         return _CHAIN
     # The quick measure knows neither classes nor contexts; the codec itself, on a crop, decides.
     row, column = max(0, (rows - _CROP) // 2), max(0, (columns - _CROP) // 2)
     crop = samples[:_MOST_TRIED, row : row + _CROP, column : column + _CROP]
     best, least = _CHAIN, len(encode_slab(crop, level="fast", engine=engine)) * _CLEARLY
-    for pattern in likely:
-        size = len(encode_slab(crop, level="fast", engine=engine, references=pattern))
+    for place in likely[:_MOST_TRIALS]:
+        size = len(encode_slab(crop, level="fast", engine=engine, references=patterns[place]))
         if size < least:
-            best, least = pattern, float(size)
+            best, least = patterns[place], float(size)
     return best
 
 
-def _measure(samples: NDArray[Any], planes: NDArray[Any], pattern: References) -> float:
-    """Return the mean logarithm of the least-squares residual, in bits, less a common constant."""
-    total = 0.0
-    rows, columns = samples.shape[1:]
-    for plane in planes:
-        first, second = pattern[plane % len(pattern)]
-        if first > plane:
-            continue
-        p = samples[plane - first].ravel()
-        q = samples[plane - second if second <= plane else plane - first].ravel()
-        image = samples[plane].ravel()
-        # Places off the border, and only their neighbours: taking whole planes apart costs more than the rest.
-        inner = np.arange(0, (rows - 2) * (columns - 2), max(1, image.size // _MOST_SAMPLES))
-        at = inner // (columns - 2) * columns + inner % (columns - 2) + columns + 1
-        west = image[at - 1].astype(np.float64)
-        near = (image[at - columns], image[at - columns - 1], image[at - columns + 1], p[at], p[at - 1],
-                p[at - columns], p[at + 1], p[at + columns], q[at])  # fmt: skip
-        table = np.stack(near).astype(np.float64) - west
-        target = image[at] - west
-        both = multiply_long(table, np.vstack([table, target]))
-        squares = both[:, :-1]
-        found = np.linalg.solve(squares + (np.trace(squares) * 1e-6 + 1e-3) * np.eye(len(table)), both[:, -1])
-        total += float(np.log2(np.abs(target - (found[:, None] * table).sum(axis=0)).mean() + 0.3))
-    return total / len(planes)
+def _measure(samples: NDArray[Any]) -> tuple[NDArray[np.int64], float, NDArray[np.float64]]:
+    """Return some planes and what predicting them from planes before costs, in bits less a common constant.
+
+    A sample's step from its western neighbour is predicted by a share of the same step in the plane before.
+
+    Returns
+    -------
+    planes
+        Their numbers, in threes that follow each other.
+    alone
+        What the steps cost where nothing predicts them.
+    costs
+        Shape (planes, distances): the mean logarithm of the residual, from distance 1 on.
+    """
+    depth, rows, columns = samples.shape
+    most = min(_MOST_STRIDE, depth // 2)
+    first = min(most, depth - 1)
+    anchors = np.linspace(first, depth - 1, _MOST_PLANES // 3 + 1).astype(np.int64)
+    planes = np.unique(np.clip(anchors[:, None] - np.arange(3), first, None))
+    inner = np.arange(0, (rows - 2) * (columns - 2), max(1, (rows - 2) * (columns - 2) // _MOST_SAMPLES))
+    at = inner // (columns - 2) * columns + inner % (columns - 2) + columns + 1
+
+    def steps(plane: int) -> NDArray[np.float64]:
+        image = samples[plane].reshape(-1)
+        found: NDArray[np.float64] = image[at].astype(np.float64) - image[at - 1]
+        return found
+
+    def cost(steps: NDArray[np.float64]) -> float:
+        return float(np.log2(np.abs(steps).mean() + 0.3))
+
+    costs = np.empty((len(planes), most))
+    for row, plane in zip(costs, planes, strict=True):
+        target = steps(plane)
+        for distance in range(1, most + 1):
+            known = steps(plane - distance)
+            share = (target @ known) / (known @ known + 1e-3)
+            row[distance - 1] = cost(target - share * known)
+    return planes, float(np.mean([cost(steps(plane)) for plane in planes])), costs

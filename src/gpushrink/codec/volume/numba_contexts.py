@@ -1,0 +1,112 @@
+"""Contexts of a run of contiguous samples, and a plane's residuals in their order, compiled: what `reference` means."""
+# Long signatures of compiled functions stay on a line: they are lists, not prose.
+# fmt: off
+# ruff: noqa: E501
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from gpushrink.codec.volume.numba_predict import count_reached
+from gpushrink.codec.volume.parameters import FLOOR_LEVELS
+
+__all__ = ["gather_lines", "set_contexts"]
+
+_inlined = numba.njit(cache=True, nogil=True, boundscheck=False, inline="never")
+# level // coarse = level * (2^12 // coarse + 1) >> 12 for levels and `coarse` up to 64: vectors cannot divide.
+_DIVIDE_BITS = 12
+# Rows and lines of a tile that is turned from rows to lines: whole cache lines of 16 packed values both ways.
+_TILE = 16
+
+
+@_inlined
+def _add_magnitudes(residuals, at, count, energy, weights, sums):
+    for k in range(len(energy)):
+        c = weights[k]
+        if c != 0:
+            e = residuals[at + energy[k] : at + energy[k] + count]
+            for i in range(count):
+                sums[i] += c * abs(np.int32(e[i]))
+
+
+@_inlined
+def _add_steps(samples, at, count, steps, weights, sums):
+    for k in range(len(steps)):
+        c = weights[k]
+        if c != 0:
+            one = samples[at + steps[k, 0] : at + steps[k, 0] + count]
+            other = samples[at + steps[k, 1] : at + steps[k, 1] + count]
+            for i in range(count):
+                sums[i] += c * abs(np.int32(one[i]) - np.int32(other[i]))
+
+
+@_inlined
+def _near_floor(total, count, level_count, coarse, coarse_count, level):
+    """Replace the level by the context of a prediction near the least value, where it is one."""
+    inverse = np.int32((1 << _DIVIDE_BITS) // coarse + 1)
+    for i in range(count):
+        held, t = level[i], total[i]
+        low = level_count + t * coarse_count + ((held * inverse) >> np.int32(_DIVIDE_BITS))
+        level[i] = np.int32(low) if t < np.int32(FLOOR_LEVELS) else held
+
+
+@_inlined
+def _where_flat(w, p, count, refs, flat, context, level):
+    repeats = np.int32(refs)
+    for i in range(count):
+        one = context + (np.int32(p[i] == w[i]) & repeats)
+        level[i] = np.int32(one) if flat[i] else level[i]
+
+
+@_inlined
+def set_contexts(samples, residuals, at, count, total, flat, fixed, refs, energy, steps, weights, levels, coarse, sums, out):
+    """Find the context of every sample of a run; `total` holds the last stage's predictions, `sums` is room."""
+    for i in range(count):
+        sums[i] = np.int32(0)
+        out[i] = np.int32(0)
+    _add_magnitudes(residuals, at, count, energy, weights[: len(energy)], sums)
+    _add_steps(samples, at, count, steps, weights[len(energy) :], sums)
+    count_reached(levels, sums, count, 1, out)
+    level_count = np.int32(len(levels) + 1)
+    coarse_count = np.int32((level_count + coarse - 1) // coarse)
+    _near_floor(total, count, level_count, coarse, coarse_count, out)
+    w = samples[at - fixed[0] : at - fixed[0] + count]
+    p = samples[at + fixed[2] : at + fixed[2] + count]
+    _where_flat(w, p, count, refs, flat, np.int32(level_count + FLOOR_LEVELS * coarse_count), out)
+
+
+@_inlined
+def _turn_tile(packed, top, bottom, line, last, columns, tile):
+    """Write rows top..bottom-1 of lines line..last-1 as tile[line, row]; what lies outside the plane is left as it was."""
+    for y in range(top, bottom):
+        row = packed[np.uint64(y)]
+        # x = t - 2 * y for line t
+        begin = max(line, 2 * y)
+        end = min(last, 2 * y + columns)
+        for t in range(begin, end):
+            tile[np.uint64(t - line), np.uint64(y)] = row[np.uint64(t - 2 * y)]
+
+
+@_inlined
+def gather_lines(packed, rows, columns, cursors, values):
+    """Write packed residuals (context in the upper half) to the places of their contexts, in wavefront order."""
+    lines = columns + 2 * (rows - 1)
+    tile = np.empty((_TILE, rows), np.uint32)
+    for line in range(0, lines, _TILE):
+        last = min(line + _TILE, lines)
+        top = max(0, (line - columns + 2) // 2)
+        bottom = min(rows, (last - 1) // 2 + 1)
+        for y in range(top, bottom, _TILE):
+            _turn_tile(packed, y, min(y + _TILE, bottom), line, last, columns, tile)
+        for t in range(line, last):
+            begin = max(0, (t - columns + 2) // 2)
+            end = min(rows - 1, t // 2) + 1
+            row = tile[t - line]
+            for y in range(begin, end):
+                one = row[np.uint64(y)]
+                context = np.uint64(one >> np.uint32(16))
+                place = cursors[context]
+                values[np.uint64(place)] = np.uint16(one)
+                cursors[context] = place + 1
