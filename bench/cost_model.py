@@ -62,16 +62,16 @@ WEIGHED = 20_000 / (32 * 512 * 512)
 
 # predict_stage 1 and decode_planes: 40 coefficients of the class, from shared memory; that the classes of a warp
 # take 1.5 passes a load is a guess, and the first thing to measure (out of a cache it would be 8). The fit has rows of
-# sampled voxels, whose neighbours lie apart: 40 loads in some 13 sectors of 32 bytes, one pass each.
+# sampled voxels: runs of 16 side by side, whose neighbours lie in some 26 sectors of 32 bytes for each run and array.
 COSTS = (
     Cost("encode", "find_limits", 10, 1, 2, ("find_limits",)),
     Cost("encode", "pad_planes", 45, 2, 4, ("pad_planes",)),
-    Cost("encode", "draw, classify, order", FITTED * 400, FITTED * 60, FITTED * 470,
+    Cost("encode", "draw, classify, order", FITTED * 400, FITTED * 60, FITTED * 75,
          ("draw_sample", "classify_sample", "order_sample")),
-    Cost("encode", "measure_noise, twice", FITTED * 200, FITTED * 40, FITTED * 850, ("measure_noise",)),
+    Cost("encode", "measure_noise, twice", FITTED * 200, FITTED * 40, FITTED * 130, ("measure_noise",)),
     Cost("encode", "sum_products, both stages", FITTED * 6 * (209 + 819), FITTED * (2 * (209 + 819) + 120),
-         FITTED * 1700, ("sum_products",)),
-    Cost("encode", "gather_magnitudes", WEIGHED * 300, WEIGHED * 80, WEIGHED * 900, ("gather_magnitudes",)),
+         FITTED * 200, ("sum_products",)),
+    Cost("encode", "gather_magnitudes", WEIGHED * 300, WEIGHED * 80, WEIGHED * 160, ("gather_magnitudes",)),
     Cost("encode", "predict_stage, stage 0", 95, 30, 4),
     Cost("encode", "predict_stage, stage 1", 340, 125, 6, ("predict_stage",)),
     Cost("encode", "pad_residuals", 20, 0.2, 0.2, ("pad_residuals",)),

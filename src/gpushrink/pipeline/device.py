@@ -52,7 +52,7 @@ class DeviceSlabCodec:
             return self._pool.run(work, need=encode_need((depth, rows, columns), level))
         except MemoryError as error:
             spare = self._spare_for(stack.shape, error)
-        return spare.encode(stack, level=level, references=references)
+        return spare.encode(stack, level=level, references=references, threads=threads)
 
     def decode(self, payload: bytes, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Decode; see `gpushrink.codec.table.SlabCodec`."""
