@@ -118,6 +118,15 @@ class CardArray(np.ndarray[Any, Any]):
         run_pending()
         super().fill(value)
 
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **rest: Any) -> Any:
+        assert Allocation.current is not None, "arithmetic outside the device's own stream"
+        run_pending()
+        plain = [one.view(np.ndarray) if isinstance(one, CardArray) else one for one in inputs]
+        if out is None:
+            return getattr(ufunc, method)(*plain, **rest)
+        getattr(ufunc, method)(*plain, out=tuple(one.view(np.ndarray) for one in out), **rest)
+        return out[0]
+
     def set(self, array: np.ndarray[Any, Any], stream: Context) -> None:
         """Copy when the stream gets to it: until then the host's array must stay as it is."""
         assert (array.shape, array.dtype) == (self.shape, self.dtype)
