@@ -1,15 +1,15 @@
 // The encoder's half of the volume codec: padded planes, residuals of each stage, contexts, buckets.
 //
 // Spec: docs/format-volume.md; equal to codec/volume/reference.py. Layout: raster planes with edges (geometry.py).
-// Grid: threads over (places of a plane, plane) for all kernels but gather_values, which has one block for each
-// plane. first[z] and second[z] are how many planes back the references lie, 0 where a plane has none.
+// Grid: threads over (places of a plane, plane) for all kernels but predict_stage, whose blocks go through PREDICT_TURNS
+// times their threads, and gather_values, which has one block for each plane. first[z] and second[z] are how many planes
+// back the references lie, 0 where a plane has none.
 // Preconditions: block of BLOCK_WARPS warps; a slab holds fewer than 2^32 values.
-// Bytes moved for each sample: pad_planes 4, predict_stage 2 samples + 2 to write + what L2 gives again of
-// the neighbours, find_contexts 5, gather_values 2 + 1 + 4 (order, from L2) + 2.
-// Bound: predict_stage and find_contexts by loads and multiply-adds, about 150 and 250 instructions a sample with
-// the default taps; coefficients of the 32 lanes' classes are read from L1. The rest by memory.
+// Bytes moved for each sample: pad_planes 4, pad_residuals 0.2, predict_stage 2 samples + 2 for each stage looked into +
+// 2 to write + what L2 gives again of the neighbours, find_contexts 5, gather_values 2 + 1 + 4 (order, from L2) + 2.
+// Bound: predict_stage and find_contexts by integer lanes, about 340 and 260 instructions a sample with the default
+// taps; coefficients come from shared memory, where 32 lanes of some 8 classes take 1 to 2 passes. The rest by memory.
 #include "volume.cuh"
-
 
 __device__ __forceinline__ i32 raw_sample(const u8* raw, u32 type, i64 index) {
     switch (type) {
