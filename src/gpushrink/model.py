@@ -51,6 +51,7 @@ class BlockCodec(IntEnum):
     LZMA = 2
     PLANES = 3
     VOLUME = 4
+    MATCHED = 5
     HEADERS = 6
 
 

@@ -143,15 +143,13 @@ def packed_bombs() -> bytes:
 
 def huge_slabs() -> bytes:
     """Claim slabs as large as a block may be, coded as nothing."""
-    from gpushrink.codec.planes import CHUNK
+    from gpushrink.codec import matched
     from gpushrink.codec.table import pack_slab_head
     from gpushrink.model import SampleFormat, SlabShape
 
     size = layout.MAX_DECODED
     shape, sample = SlabShape(1, 1 << 13, size >> 13), SampleFormat(1)
-    chunk = bytestream.zstd_compress(bytes(CHUNK), level=3)
-    count = size // CHUNK
-    coded = pack_slab_head(shape, sample) + b"\x07\x01" + pack_varint(len(chunk)) * count + chunk * count
+    coded = pack_slab_head(shape, sample) + b"\x07\x01" + matched.encode(bytes(size))
     parts = trees.ArchiveParts().tree([file(b"a", size * 2)])
     for k in range(2):
         payload = blocks.pack_data(size, [Target(0, size, 0, k * size)], coded)

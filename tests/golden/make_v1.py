@@ -39,6 +39,8 @@ def write_source(folder: Path) -> None:
     (folder / "copy").write_bytes((folder / "series" / "IM2").read_bytes())
     (folder / "text.txt").write_text("every byte comes back\n" * 9, newline="\n")
     (folder / "noise").write_bytes(noise[5].astype(np.uint8).tobytes())
+    levels = np.repeat(noise[0, :20, 0] % 4 * 300 + 400, 144) + noise.ravel() % 13
+    (folder / "levels").write_bytes(np.concatenate([levels, levels[7:]]).astype("<u2").tobytes())
     (folder / "empty").write_bytes(b"")
     (folder / "folder").mkdir()
     (folder / "link").symlink_to("series/IM1")

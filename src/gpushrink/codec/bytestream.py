@@ -1,6 +1,6 @@
-"""General-purpose stages for bytes that are no samples: stored, Zstandard, LZMA.
+"""General-purpose stages for bytes that are no samples: stored, Zstandard, LZMA, matched.
 
-Source: docs/format.md#codecs. The same three kinds code data blocks (codec ids 0 to 2) and packed fields.
+Source: docs/format.md#codecs. The kinds are the ids of data blocks' codecs; packed fields know the first three.
 """
 
 from __future__ import annotations
@@ -8,15 +8,18 @@ from __future__ import annotations
 import lzma
 from typing import Any
 
+import numpy as np
 import zstandard
 
+from gpushrink.codec.entropy.cost import FRACTION_BITS, histogram_cost
 from gpushrink.errors import CorruptError
 
-__all__ = ["LZMA", "STORED", "ZSTD", "expand", "lzma_compress", "squeeze", "zstd_compress", "zstd_expand"]
+__all__ = ["LZMA", "MATCHED", "STORED", "ZSTD", "expand", "lzma_compress", "squeeze", "zstd_compress", "zstd_expand"]
 
 STORED = 0
 ZSTD = 1
 LZMA = 2
+MATCHED = 5
 
 _MAX_WINDOW = 1 << 27
 _DICT_BITS_MIN = 12
@@ -27,50 +30,89 @@ LZMA_LIMIT = 16 << 20
 _TINY = 4096
 _TRY_ALL = 1 << 17
 _LONG = 1 << 20
+_SMALL = 1 << 18
+# Where the matched stage leaves less than one part in so many, long repeats are all there is: LZMA finds more of them,
+# and is fast there.
+_REPEATS = 8
+# Streams of arithmetic coders keep 99.6 % and more of their order-0 size; those of Huffman coders less.
+_EVEN = 0.9925
+_NOTHING = 0.99
 
 
 def squeeze(data: bytes | memoryview, *, effort: int = 2) -> tuple[int, bytes]:
-    """Code bytes with the kind that comes out smallest.
+    """Code bytes with the kind that comes out smallest among those that `effort` allows.
 
     Parameters
     ----------
     data
         What to code; may be empty.
     effort
-        0: Zstandard at a fast level; 1: at a strong level; 2: LZMA too.
+        0: the matched stage, Zstandard where that may win; 1: Zstandard at a strong level; 2: LZMA;
+        3: the matched stage with more trials, LZMA where that is fast; 4: both, and every way of LZMA.
 
     Returns
     -------
     tuple of int and bytes
-        The kind and the coded bytes; never longer than `data`.
+        The kind and the coded bytes; never longer than `data`. With efforts 1 and 2, a kind that packed fields know.
     """
-    best, coded = STORED, bytes(data)
-    if not data:
-        return best, coded
-    if effort < 2 or len(data) > LZMA_LIMIT:
-        squeezed = zstd_compress(data, level=3 if effort == 0 else 12, long=len(data) > _LONG)
-        return (ZSTD, squeezed) if len(squeezed) < len(coded) else (best, coded)
+    choices = [(STORED, bytes(data))]
+    if data:
+        choices += _choices(bytes(data), effort)
+    return min(choices, key=lambda choice: len(choice[1]))
+
+
+def _choices(data: bytes, effort: int) -> list[tuple[int, bytes]]:
+    """Code bytes with each kind worth trying."""
+    size = len(data)
+    if effort == 1 or (effort == 2 and size > LZMA_LIMIT):
+        return [(ZSTD, zstd_compress(data, level=12, long=size > _LONG))]
+    if effort == 2 or size < _TINY:
+        return _choices_of_lzma(data, effort)
+    if not _gives_way(data):
+        return []
+    from gpushrink.codec import matched  # here: what needs no more than Zstandard need not wait for it
+
+    found = [(MATCHED, matched.encode(data, effort=1 if effort > 2 else 0))]
+    least = len(found[0][1])
+    if effort == 0:
+        # Where literals are most of it, it codes them better than Zstandard does.
+        return found if 2 * least > size else [*found, (ZSTD, zstd_compress(data, level=3))]
+    if size <= LZMA_LIMIT and (effort > 3 or size <= _SMALL or _REPEATS * least < size):
+        found += _choices_of_lzma(data, effort)
+    return found
+
+
+def _choices_of_lzma(data: bytes, effort: int) -> list[tuple[int, bytes]]:
+    """Code bytes with LZMA, in the way that does best on a sample, and tiny ones with Zstandard."""
+    size = len(data)
+    found: list[tuple[int, bytes]] = []
     # LZMA beats Zstandard's best level on all but tiny inputs; there its head of two bytes counts.
-    if len(data) < _TINY:
-        squeezed = zstd_compress(data, level=19)
-        if len(squeezed) < len(coded):
-            best, coded = ZSTD, squeezed
+    if size < _TINY:
+        found.append((ZSTD, zstd_compress(data, level=19 if effort else 3)))
+        if effort == 0:
+            return found
     choices = list(_LZMA_CHOICES)
-    if len(data) > _TRY_ALL:
-        step = len(data) // 4
+    if size > _TRY_ALL and effort < 4:
+        step = size // 4
         probe = b"".join(data[k * step : k * step + _TRY_ALL // 4] for k in range(4))
         choices = [min(choices, key=lambda one: len(_lzma_compress(probe, *one)))]
-    smallest = min((_lzma_compress(data, *one) for one in choices), key=len)
-    return (LZMA, smallest) if len(smallest) < len(coded) else (best, coded)
+    return found + [(LZMA, _lzma_compress(data, *one)) for one in choices]
 
 
-def expand(kind: int, coded: bytes | memoryview, *, size: int = -1, limit: int) -> bytes:
+def _gives_way(data: bytes) -> bool:
+    """Tell whether bytes are uneven enough, or repeat enough, for the matched stage to gain something."""
+    counts = np.bincount(np.frombuffer(data, np.uint8), minlength=256)
+    bits = int(histogram_cost(counts[None])[0]) >> FRACTION_BITS
+    return bits < _EVEN * 8 * len(data) or len(zstd_compress(data, level=1)) < _NOTHING * len(data)
+
+
+def expand(kind: int, coded: bytes | memoryview, *, size: int = -1, limit: int) -> bytes | memoryview:
     """Invert `squeeze`.
 
     Parameters
     ----------
     size
-        The decoded size where the caller knows it, else -1; LZMA needs it.
+        The decoded size where the caller knows it, else -1; LZMA and the matched stage need it.
     limit
         The most bytes that may come out.
 
@@ -87,6 +129,10 @@ def expand(kind: int, coded: bytes | memoryview, *, size: int = -1, limit: int) 
         out = zstd_expand(coded, size=size, limit=limit)
     elif kind == LZMA:
         out = _lzma_expand(coded, size)
+    elif kind == MATCHED and size >= 0:
+        from gpushrink.codec import matched
+
+        return matched.decode(coded, size)
     else:
         raise CorruptError(f"kind {kind} is no byte stage")
     if len(out) > limit or (size >= 0 and len(out) != size):

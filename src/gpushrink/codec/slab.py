@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from gpushrink.codec import bytestream, planes
 from gpushrink.codec.table import CPU, SlabCodec, encode_slab_as_planes, encode_slab_as_volume, frames_as_samples
 from gpushrink.model import BlockCodec, SampleFormat, SlabShape
@@ -13,10 +15,15 @@ LEVELS = ("fast", "default", "max")
 SLAB_BYTES = 16 << 20
 SLAB_FRAMES = 256
 _SAMPLE_BYTES = 1 << 17
-# A simple stage is tried in full where its sample comes this near to the volume codec: samples err.
-_NEAR = 1.1
+# A simple stage is tried in full where its sample comes this near to the volume codec: samples err. Of large slabs the
+# trial takes as long as the volume codec, and what it wins there it wins by far.
+_NEAR_PLANES = 1.25
+_NEAR_PLANES_LARGE = 1.0
+_LARGE = 4 << 20
 _NEAR_REPEATS = 1.3
 _SMALL = 1 << 16
+_BANDS = 6
+_BAND_ROWS = 4
 
 
 def slab_ranges(frames: int, frame_bytes: int) -> list[tuple[int, int]]:
@@ -62,28 +69,34 @@ def encode_slab(
             )
         )
     least = len(candidates[-1][1])
-    part = _middle(frames_as_samples(data, shape, sample))
+    part = _sample(frames_as_samples(data, shape, sample))
     scale = len(data) / part.nbytes
     axes, fold, size = planes.choose(part)
-    if size * scale < least * _NEAR:
+    near = size * scale < least * (_NEAR_PLANES_LARGE if len(data) > _LARGE else _NEAR_PLANES)
+    if near:
+        axes, fold = planes.refine(part, axes, fold)
         candidates.append((BlockCodec.PLANES, encode_slab_as_planes(data, shape, sample, axes, fold)))
     # Drawn or clipped pictures repeat themselves: there dictionary stages win, and LZMA most.
     repeats = len(bytestream.zstd_compress(part.tobytes(), level=3)) * scale < least * _NEAR_REPEATS
-    if repeats or len(data) <= _SMALL:
-        kind, coded = bytestream.squeeze(data, effort=0 if level == "fast" else 2)
+    # As they lie in the file: of one component, planes without differences are that, or better.
+    alike = level == "fast" and near and sample.components == 1 and sample.item_bytes <= 2
+    if (repeats or len(data) <= _SMALL) and not alike:
+        kind, coded = bytestream.squeeze(data, effort={"fast": 0, "default": 3}.get(level, 4))
         candidates.append((BlockCodec(kind), coded))
     return min(candidates, key=lambda pair: len(pair[1]))
 
 
-def _middle(samples: planes.Samples) -> planes.Samples:
-    """Take a few whole slices, or the middle rows of large ones, from the middle of a slab."""
+def _sample(samples: planes.Samples) -> planes.Samples:
+    """Take a few whole slices from the middle of a slab, of large ones some bands of rows."""
     slices, _, rows, _ = samples.shape
     frame_bytes = samples.nbytes // slices
     taken = min(slices, max(2, _SAMPLE_BYTES // frame_bytes))
     start = (slices - taken) // 2
     part = samples[start : start + taken]
-    if part.nbytes > 2 * _SAMPLE_BYTES:
-        height = min(rows, max(8, rows * 2 * _SAMPLE_BYTES // part.nbytes))
-        top = (rows - height) // 2
-        part = part[:, :, top : top + height]
-    return part
+    if part.nbytes <= 2 * _SAMPLE_BYTES:
+        return part
+    # Drawings are not the same from top to bottom.
+    height = max(_BAND_ROWS, rows * 2 * _SAMPLE_BYTES // part.nbytes // _BANDS)
+    count = max(1, min(_BANDS, rows // height))
+    tops = [(2 * k + 1) * rows // (2 * count) - height // 2 for k in range(count)]
+    return np.concatenate([part[:, :, top : top + height] for top in tops], axis=2)

@@ -98,7 +98,7 @@ def decode_block(
     CorruptError
         If the bytes do not decode to that size.
     """
-    if codec in (BlockCodec.STORED, BlockCodec.ZSTD, BlockCodec.LZMA):
+    if codec in (BlockCodec.STORED, BlockCodec.ZSTD, BlockCodec.LZMA, BlockCodec.MATCHED):
         return bytestream.expand(codec, coded, size=decoded, limit=decoded)
     if codec == BlockCodec.HEADERS:
         return decode_headers(coded, decoded)

@@ -27,6 +27,9 @@ __all__ = ["PackReport", "RoleSizes", "pack_to_sink"]
 
 # Source bytes on their way: each costs several while it is coded, whatever the number of threads.
 _FLIGHT_BYTES = 256 << 20
+# Jobs are tried together where Zstandard, at the level, makes them this much smaller so.
+_PROBE_LEVEL = 3
+_CLEARLY = 0.98
 _LARGE = 2 << 20  # volumes below this are no work to share
 # Headers that come out so many times smaller do share: as any bytes they would be larger, and take long to code.
 _SHARED = 24
@@ -208,51 +211,109 @@ def _in_order(
 
     At most `ahead` of them and `_FLIGHT_BYTES` wait.
     """
-    window: deque[tuple[Future[list[_Coded]], int]] = deque()
+    window: deque[tuple[_Promise, int]] = deque()
     flight = 0
     try:
         for job in jobs:
             size = 0 if isinstance(job, HashJob) else job.size
             while window and (len(window) >= ahead or flight + size > _FLIGHT_BYTES):
-                future, done = window.popleft()
+                promise, done = window.popleft()
                 flight -= done
-                yield from future.result()
-            window.append((pool.submit(_run, job, found, level, slab_codec, share), size))
+                yield from promise.result()
+            window.append((_submit(pool, job, found, level, slab_codec, share), size))
             flight += size
         while window:
             yield from window.popleft()[0].result()
     finally:
-        for future, _ in window:
+        for promise, _ in window:
+            promise.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Promise:
+    """Wait for the parts of a job, and for what they may be together."""
+
+    apart: tuple[Future[list[_Coded]], ...]
+    solid: Future[list[_Coded]] | None = None
+
+    def result(self) -> list[_Coded]:
+        """Return what is smaller."""
+        apart = [coded for future in self.apart for coded in future.result()]
+        together = self.solid.result() if self.solid else []
+        if not together:
+            return apart
+        return min(apart, together, key=lambda some: sum(len(one.payload) + _BLOCK_COST for one in some))
+
+    def cancel(self) -> None:
+        """Forget what has not begun."""
+        for future in (*self.apart, *((self.solid,) if self.solid else ())):
             future.cancel()
 
 
-def _run(job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec, threads: int) -> list[_Coded]:
+def _submit(
+    pool: ThreadPoolExecutor, job: Job, found: Sequence[Found], level: str, slab_codec: SlabCodec, share: int
+) -> _Promise:
+    """Begin a job; those of a batch each by itself, and where levels allow the time, all their bytes together."""
+    if not isinstance(job, BatchJob):
+        return _Promise((pool.submit(_run, job, found, level, slab_codec, share),))
+    # Headers are coded together in any case: what is left must be several to have something in common.
+    several = sum(isinstance(one, SlabJob) or one.role is not Role.HEADER for one in job.jobs) > 1
+    solid = pool.submit(_run_together, job, found, level) if several and level != "fast" else None
+    return _Promise(tuple(pool.submit(_run, one, found, level, slab_codec, share) for one in job.jobs), solid)
+
+
+def _run(
+    job: BytesJob | SlabJob | HashJob, found: Sequence[Found], level: str, slab_codec: SlabCodec, threads: int
+) -> list[_Coded]:
     if isinstance(job, HashJob):
         return [_Coded(hashes=tuple((ids, hash_file(found[ids[0]])) for ids in job.groups))]
-    if isinstance(job, BatchJob):
-        return _run_batch(job, found, level, slab_codec, threads)
     if isinstance(job, SlabJob):
-        volume, role = job.volume, Role.PIXELS
+        volume = job.volume
         frames = [read_ranges(found[f.file_id], [(f.offset, volume.frame_bytes)])[0] for f in job.frames]
         data = b"".join(frames)
         shape = SlabShape(len(frames), volume.rows, volume.columns)
         codec, coded = encode_slab(data, shape, volume.sample, level=level, slab_codec=slab_codec, threads=threads)
-    else:
-        role = job.role
-        pieces = _gather(job, found)
-        data = b"".join(pieces)
-        codec, coded = _encode_headers(pieces, data, level) if role is Role.HEADER else _encode_bytes(role, data, level)
+        return [_finish(job, codec, coded, len(data))]
+    pieces = _gather(job, found)
+    if job.role == Role.ENCAPSULATED:
+        return [_encode(part, content, _effort(job.role, level)) for part, content in _split_streams(job, pieces)]
+    if job.role == Role.HEADER:
+        return [_encode_headers(job, pieces, level)]
+    return [_encode(job, b"".join(pieces), _effort(job.role, level))]
+
+
+def _split_streams(job: BytesJob, pieces: Sequence[bytes]) -> Iterator[tuple[BytesJob, bytes]]:
+    """Give a job for each kind of stream in a job, with its bytes: compressed images of one kind are alike."""
+    from gpushrink.codec.matched import group_streams  # here: native studies need it not
+
+    groups = group_streams([memoryview(piece) for piece in pieces])
+    for group in range(max(groups) + 1):
+        chosen = [k for k in range(len(groups)) if groups[k] == group]
+        part = job if len(chosen) == len(groups) else job.part(chosen)
+        yield part, b"".join(pieces[k] for k in chosen)
+
+
+def _encode(job: BytesJob, data: bytes, effort: int) -> _Coded:
+    """Code bytes that are no samples; see `bytestream.squeeze`."""
+    kind, coded = bytestream.squeeze(data, effort=effort)
+    return _finish(job, BlockCodec(kind), coded, len(data))
+
+
+def _finish(job: BytesJob | SlabJob, codec: BlockCodec, coded: bytes, decoded: int) -> _Coded:
+    role = job.role if isinstance(job, BytesJob) else Role.PIXELS
     ids = tuple(sorted({target.file_id for target in job.targets}))
-    return [_Coded(blocks.pack_data(len(data), job.targets, coded), codec, role, len(data), ids)]
+    return _Coded(blocks.pack_data(decoded, job.targets, coded), codec, role, decoded, ids)
 
 
-def _run_batch(job: BatchJob, found: Sequence[Found], level: str, slab_codec: SlabCodec, threads: int) -> list[_Coded]:
-    """Code jobs apart and all together, and keep what is smaller."""
-    apart = [coded for one in job.jobs for coded in _run(one, found, level, slab_codec, threads)]
-    if level == "fast":
-        return apart
-    solid = _run(job.solid, found, level, slab_codec, threads)
-    return min(apart, solid, key=lambda some: sum(len(one.payload) + _BLOCK_COST for one in some))
+def _run_together(job: BatchJob, found: Sequence[Found], level: str) -> list[_Coded]:
+    """Code the bytes of a batch together, if a fast stage finds that its jobs repeat each other."""
+    data, apart, at = b"".join(_gather(job.solid, found)), 0, 0
+    for one in job.jobs:
+        apart += len(bytestream.zstd_compress(data[at : at + one.size], level=_PROBE_LEVEL))
+        at += one.size
+    if len(bytestream.zstd_compress(data, level=_PROBE_LEVEL)) > _CLEARLY * apart:
+        return []
+    return [_encode(job.solid, data, 4 if level == "max" else 2)]
 
 
 def _gather(job: BytesJob, found: Sequence[Found]) -> list[bytes]:
@@ -268,27 +329,23 @@ def _gather(job: BytesJob, found: Sequence[Found]) -> list[bytes]:
     return parts
 
 
-def _encode_headers(headers: Sequence[bytes], data: bytes, level: str) -> tuple[BlockCodec, bytes]:
+def _encode_headers(job: BytesJob, headers: Sequence[bytes], level: str) -> _Coded:
     """Code headers by what they share or, where that is little, as any bytes."""
+    size = sum(map(len, headers))
     coded = encode_headers(headers, effort=LEVELS.index(level))
-    if coded is not None and len(coded) * _SHARED < len(data):
-        return BlockCodec.HEADERS, coded
-    plain = _encode_bytes(Role.HEADER, data, level)
-    return (BlockCodec.HEADERS, coded) if coded is not None and len(coded) < len(plain[1]) else plain
+    if coded is not None and len(coded) * _SHARED < size:
+        return _finish(job, BlockCodec.HEADERS, coded, size)
+    kind, plain = bytestream.squeeze(b"".join(headers), effort=_effort(job.role, level))
+    if coded is not None and len(coded) < len(plain):
+        return _finish(job, BlockCodec.HEADERS, coded, size)
+    return _finish(job, BlockCodec(kind), plain, size)
 
 
-def _encode_bytes(role: Role, data: bytes, level: str) -> tuple[BlockCodec, bytes]:
-    """Code bytes that are no samples, with an effort that fits what they are."""
-    effort = (1 if role == Role.HEADER else 0) if level == "fast" else 2
-    if role == Role.ENCAPSULATED and effort and not _gives_way(data):
-        effort = 0
-    kind, coded = bytestream.squeeze(data, effort=effort)
-    return BlockCodec(kind), coded
-
-
-def _gives_way(data: bytes) -> bool:
-    """Tell whether compressed pixel data still holds enough redundancy to spend LZMA's time on."""
-    return len(bytestream.zstd_compress(data, level=3)) < 0.98 * len(data)
+def _effort(role: Role, level: str) -> int:
+    """Return how hard to try bytes of a role."""
+    if role == Role.HEADER:
+        return 1 if level == "fast" else 2
+    return {"fast": 0, "default": 3}.get(level, 4)
 
 
 def _text(path: bytes) -> str:

@@ -55,6 +55,23 @@ class BytesJob:
         """Return the decoded size in bytes."""
         return sum(piece.length for piece in self.pieces)
 
+    def part(self, chosen: Sequence[int]) -> BytesJob:
+        """Return the job over some of the pieces alone."""
+        moved: dict[int, int] = {}
+        begin = at = 0
+        wanted = set(chosen)
+        for place, piece in enumerate(self.pieces):
+            if place in wanted:
+                moved[begin] = at
+                at += piece.length
+            begin += piece.length
+        targets = tuple(
+            replace(target, source_offset=moved[target.source_offset])
+            for target in self.targets
+            if target.source_offset in moved
+        )
+        return BytesJob(self.role, tuple(self.pieces[k] for k in chosen), targets)
+
 
 @dataclass(frozen=True, slots=True)
 class SlabJob:

@@ -17,7 +17,7 @@ LIMIT = 1 << 20
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.binary(max_size=3000), st.integers(0, 2))
+@given(st.binary(max_size=3000).map(lambda part: part * 2), st.integers(0, 4))
 def test_squeeze_of_any_bytes_comes_back_and_never_grows(data: bytes, effort: int) -> None:
     """At every effort the smallest kind is chosen, stored among them."""
     kind, coded = bytestream.squeeze(data, effort=effort)
@@ -25,7 +25,7 @@ def test_squeeze_of_any_bytes_comes_back_and_never_grows(data: bytes, effort: in
     assert bytestream.expand(kind, coded, size=len(data), limit=LIMIT) == data
 
 
-@pytest.mark.parametrize("effort", [0, 1, 2])
+@pytest.mark.parametrize("effort", [0, 1, 2, 3, 4])
 def test_squeeze_of_what_repeats_is_small_and_comes_back(effort: int) -> None:
     """Long inputs, past the sizes where efforts change, come back."""
     data = np.random.default_rng(effort).integers(0, 4, 200_000, dtype=np.uint8).tobytes() * 3
@@ -35,13 +35,36 @@ def test_squeeze_of_what_repeats_is_small_and_comes_back(effort: int) -> None:
 
 
 def test_expand_reaches_every_kind() -> None:
-    """The three kinds of the specification are all written by something here."""
+    """The four kinds of the specification are all written by something here."""
     kinds = {
         bytestream.squeeze(b"")[0],
         bytestream.squeeze(b"a" * 100, effort=0)[0],
         bytestream.squeeze(bytes(range(256)) * 50 + b"tail" * 99, effort=2)[0],
+        bytestream.squeeze(uneven_bytes(20_000), effort=0)[0],
     }
-    assert kinds == {bytestream.STORED, bytestream.ZSTD, bytestream.LZMA}
+    assert kinds == {bytestream.STORED, bytestream.ZSTD, bytestream.LZMA, bytestream.MATCHED}
+
+
+def uneven_bytes(count: int) -> bytes:
+    """Return bytes of which each makes some successors likely."""
+    draw = np.random.default_rng(5).integers(0, 48, count)
+    return (np.cumsum(draw) * 5 % 200).astype(np.uint8).tobytes()
+
+
+@pytest.mark.parametrize(("effort", "matched"), [(0, True), (1, False), (2, False), (3, True), (4, True)])
+def test_squeeze_of_uneven_bytes_is_matched_where_that_is_allowed(effort: int, matched: bool) -> None:
+    """Packed fields, which know no matched stage, use efforts 1 and 2."""
+    kind, _ = bytestream.squeeze(uneven_bytes(30_000), effort=effort)
+    assert (kind == bytestream.MATCHED) == matched
+
+
+@pytest.mark.parametrize("effort", [0, 3, 4])
+def test_squeeze_of_dense_bytes_stores_them_untried(effort: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streams of arithmetic coders cost no time: neither the matched stage nor LZMA is tried."""
+    monkeypatch.setattr(bytestream, "_lzma_compress", None)
+    monkeypatch.setattr("gpushrink.codec.matched.encode", None)
+    data = np.random.default_rng(6).bytes(50_000)
+    assert bytestream.squeeze(data, effort=effort) == (bytestream.STORED, data)
 
 
 def coded_of(kind: int, data: bytes) -> bytes:

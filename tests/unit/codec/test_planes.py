@@ -61,15 +61,23 @@ def test_planes_of_any_shape_come_back(
     assert np.array_equal(planes.decode(memoryview(coded), shape, samples.itemsize), samples)
 
 
-@pytest.mark.parametrize("size", [planes.CHUNK - 1, planes.CHUNK, planes.CHUNK + 1, 3 * planes.CHUNK])
-def test_planes_at_chunk_bounds_come_back(size: int) -> None:
-    """The last chunk of a plane may be short, or just full; noise is stored, ramps are not."""
+@pytest.mark.parametrize("size", [1, 2, 255, 70_000])
+def test_planes_of_one_row_come_back(size: int) -> None:
+    """Noise and ramps, from one sample on."""
     for samples in (
         np.random.default_rng(size).integers(0, 65536, (1, 1, 1, size), dtype=np.uint16),
         np.arange(size, dtype=np.uint16).reshape(1, 1, 1, size),
     ):
         coded = planes.encode(samples, axes=1, fold=0)
         assert np.array_equal(planes.decode(memoryview(coded), samples.shape, 2), samples)
+
+
+def test_drawn_colours_are_smaller_in_planes_than_as_they_lie() -> None:
+    """Grey pictures of three components, each copied from the first, cost little more than one component."""
+    draw = np.random.default_rng(7)
+    grey = np.cumsum(draw.integers(-2, 3, (1, 1, 90, 120)), axis=3).astype(np.uint8)
+    one = len(planes.encode(grey, axes=1, fold=1))
+    assert len(planes.encode(np.repeat(grey, 3, axis=1), axes=9, fold=1)) < 1.05 * one
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -98,9 +106,9 @@ def test_decode_of_a_cut_or_changed_slab_is_corrupt_or_a_slab() -> None:
         changed[place] ^= 0x41
         try:
             assert planes.decode(memoryview(bytes(changed)), samples.shape, 2).shape == samples.shape
-        except CorruptError:
+        except (CorruptError, NewerVersionError):
             continue
-    with pytest.raises(CorruptError, match="too many"):
+    with pytest.raises(CorruptError):
         planes.decode(memoryview(coded + b"x"), samples.shape, 2)
 
 

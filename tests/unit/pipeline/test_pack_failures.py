@@ -144,12 +144,12 @@ def test_pack_with_an_encoder_that_errs_fails_the_proof(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An archive that does not give the sources back is never kept."""
-    before = packing._encode_bytes
+    before = packing._encode
 
-    def err(role: Any, data: bytes, *rest: Any) -> Any:
-        return before(role, data[:-1] + bytes([data[-1] ^ 1]), *rest)
+    def err(job: Any, data: bytes, *rest: Any) -> Any:
+        return before(job, data[:-1] + bytes([data[-1] ^ 1]), *rest)
 
-    monkeypatch.setattr(packing, "_encode_bytes", err)
+    monkeypatch.setattr(packing, "_encode", err)
     with pytest.raises(VerifyError):
         api.pack(study, tmp_path / "a.gsz")
     assert leftovers(tmp_path) == []

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from gpushrink.codec.entropy.cost import FRACTION_BITS, histogram_cost, log2_fixed
 from gpushrink.codec.entropy.tables import SCALE_BITS, Tables, levels_from_counts
 
-__all__ = ["cluster", "symbol_costs", "table_cost"]
+__all__ = ["cluster", "keep_apart", "symbol_costs", "table_cost"]
 
 # What a table costs, measured on real series: 2 to 4 bits for each symbol in use, and some for the symbols that
 # are not and for saying where it is used. Sizes hardly depend on these two.
@@ -109,6 +109,13 @@ def cluster(histograms: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[n
     levels = _levels(histograms, owner)
     costs = symbol_costs(Tables.from_levels(levels))
     return owner, levels, (histograms * costs[owner]).sum(axis=1)
+
+
+def keep_apart(
+    histograms: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Do what `cluster` does with a table for each histogram, for callers that put together what is alike."""
+    return np.arange(len(histograms)), levels_from_counts(histograms), histogram_cost(histograms)
 
 
 def _by_first_use(owner: NDArray[np.int64]) -> NDArray[np.int64]:

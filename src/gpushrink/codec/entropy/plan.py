@@ -12,7 +12,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from gpushrink.codec.entropy.cluster import cluster, table_cost
+from gpushrink.codec.entropy.cluster import cluster, keep_apart, table_cost
 from gpushrink.codec.entropy.cost import FRACTION_BITS
 from gpushrink.codec.entropy.head import KIND_CONSTANT, KIND_NEW_TABLE, KIND_OLD_TABLE, KIND_RAW, KIND_ZSTD
 from gpushrink.codec.entropy.layout import LARGEST_LANES_LOG2
@@ -20,7 +20,7 @@ from gpushrink.codec.entropy.zstd_chunks import LEVEL
 
 __all__ = ["Plan", "Policy", "make_plan"]
 
-Policy = Literal["auto", "rans", "zstd"]
+Policy = Literal["auto", "rans", "apart", "zstd"]
 
 # A chunk aims at 2^19 coded bits: 32 lanes then cost 0.15 %, and a series still has hundreds of chunks.
 CHUNK_BITS_LOG2 = 19
@@ -77,7 +77,7 @@ def make_plan(symbols: NDArray[np.uint8], bounds: NDArray[np.int64], counts: NDA
     levels = np.zeros((0, 256), np.int64)
     bits = np.zeros(0, np.int64)
     while (coded := np.flatnonzero(kinds == KIND_NEW_TABLE)).size:
-        owner, levels, bits = cluster(counts[coded])
+        owner, levels, bits = (keep_apart if policy == "apart" else cluster)(counts[coded])
         rivals = np.full(len(coded), KIND_NEW_TABLE)
         limit = 8 * lengths[coded] << FRACTION_BITS
         # A table that does not save what it costs sends all its segments to raw.
@@ -93,7 +93,7 @@ def make_plan(symbols: NDArray[np.uint8], bounds: NDArray[np.int64], counts: NDA
             break
         # Tables fitted without those that left; what leaves does not come back, so this ends.
         kinds[coded] = rivals
-        policy = "rans"
+        policy = "apart" if policy == "apart" else "rans"
         levels, bits = levels[:0], bits[:0]
     new_tables = 0
     for segment in np.flatnonzero(tables >= 0):

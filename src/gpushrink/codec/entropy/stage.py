@@ -37,7 +37,8 @@ def encode_segments(
     engine
         Who computes; the bytes are the same.
     policy
-        ``rans``: own stage only; ``zstd``: the stage shared with nvCOMP only; ``auto``: the smaller for each segment.
+        ``rans``: own stage only; ``apart``: that with a table for each segment; ``zstd``: the stage shared with nvCOMP
+        only; ``auto``: the smaller for each segment.
     threads
         Threads to use at most.
 
@@ -58,8 +59,8 @@ def encode_segments(
         raise UsageError(f"symbols must be uint8 with one axis, not {symbols.dtype} with {symbols.ndim}")
     if len(symbols) != sizes.sum():
         raise UsageError(f"{len(symbols)} symbols do not fill segments of {sizes.sum()}")
-    if policy not in ("auto", "rans", "zstd"):
-        raise UsageError(f"unknown policy {policy!r}; choose auto, rans or zstd")
+    if policy not in ("auto", "rans", "apart", "zstd"):
+        raise UsageError(f"unknown policy {policy!r}; choose auto, rans, apart or zstd")
     if len(symbols) == 0:
         return b""
     _, loops = resolve_engine(engine)

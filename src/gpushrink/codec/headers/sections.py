@@ -13,6 +13,7 @@ from gpushrink.codec import bytestream
 from gpushrink.codec.headers.limits import MAX_STEPS, PARTS
 from gpushrink.codec.headers.numbers import pack_numbers, unpack_numbers
 from gpushrink.codec.varint import Cursor, pack_varint
+from gpushrink.errors import NewerVersionError
 
 __all__ = ["pack_sections", "parse_sections"]
 
@@ -83,7 +84,9 @@ def _pack_section(data: bytes, effort: int) -> bytes:
 def _parse_section(cursor: Cursor, limit: int) -> bytes:
     size, coded = cursor.varint(limit), cursor.varint()
     kind = cursor.byte()
-    return bytestream.expand(kind, cursor.take(coded), size=size, limit=limit)
+    if kind > bytestream.LZMA:
+        raise NewerVersionError(f"a section of headers has the reserved kind {kind}; update gpushrink")
+    return bytes(bytestream.expand(kind, cursor.take(coded), size=size, limit=limit))
 
 
 def _take_base64_out(literals: bytes) -> tuple[bytes, bytes, list[int]]:
