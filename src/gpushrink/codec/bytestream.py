@@ -33,7 +33,7 @@ _LONG = 1 << 20
 _SMALL = 1 << 18
 # Where the matched stage leaves less than one part in so many, long repeats are all there is: LZMA finds more of them,
 # and is fast there.
-_REPEATS = 8
+_REPEATS = 32
 # Streams of arithmetic coders keep 99.6 % and more of their order-0 size; those of Huffman coders less.
 _EVEN = 0.9925
 _NOTHING = 0.99
