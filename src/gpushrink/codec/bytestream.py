@@ -187,8 +187,22 @@ def zstd_expand(coded: bytes | memoryview, *, size: int, limit: int) -> bytes:
 _LZMA_CHOICES = ((3, 0, 0), (0, 1, 1), (4, 0, 0), (3, 0, 1))
 
 
+# A match of so many bytes is taken without looking for a longer one; 64 is quicker by a sixth and 0.15 % larger.
+_NICE_LENGTH = 128
+
+
 def _filters(lc: int, lp: int, pb: int, dict_bits: int) -> list[dict[str, Any]]:
-    return [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << dict_bits, "lc": lc, "lp": lp, "pb": pb}]
+    return [
+        {
+            "id": lzma.FILTER_LZMA2,
+            "preset": 9,
+            "dict_size": 1 << dict_bits,
+            "lc": lc,
+            "lp": lp,
+            "pb": pb,
+            "nice_len": _NICE_LENGTH,
+        }
+    ]
 
 
 def _lzma_compress(data: bytes | memoryview, lc: int, lp: int, pb: int) -> bytes:
