@@ -36,8 +36,7 @@ def test_bytes_of_any_kind_are_the_same_in_both_engines(parts: list[bytes], orde
         assert bytes(matched.decode(coded, len(data), engine=engine)) == data
 
 
-@pytest.mark.parametrize("effort", [0, 1])
-@pytest.mark.parametrize("content", ["samples", "picture", "runs", "noise"])
+@pytest.mark.parametrize(("content", "effort"), [("samples", 0), ("picture", 1), ("runs", 0), ("noise", 1)])
 def test_blocks_that_fill_all_contexts_are_the_same_in_both_engines(content: str, effort: int) -> None:
     """Literals enough for every kind of context to be tried, the byte above among them."""
     draw = np.random.default_rng(11)
