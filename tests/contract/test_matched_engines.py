@@ -36,6 +36,25 @@ def test_bytes_of_any_kind_are_the_same_in_both_engines(parts: list[bytes], orde
         assert bytes(matched.decode(coded, len(data), engine=engine)) == data
 
 
+@pytest.mark.parametrize(("content", "effort"), [("samples", 0), ("picture", 1), ("runs", 0), ("noise", 1)])
+def test_blocks_that_fill_all_contexts_are_the_same_in_both_engines(content: str, effort: int) -> None:
+    """Literals enough for every kind of context to be tried, the byte above among them."""
+    draw = np.random.default_rng(11)
+    if content == "samples":
+        data = (500 + draw.normal(0, 40, 6000)).astype("<u2").tobytes()
+    elif content == "picture":
+        data = np.cumsum(np.repeat(draw.integers(0, 3, (120, 1)), 100, 1) + draw.integers(0, 2, (120, 100)), axis=0)
+        data = data.astype(np.uint8).tobytes()
+    elif content == "runs":
+        data = np.repeat(draw.integers(0, 9, 7000), draw.integers(1, 5, 7000)).astype(np.uint8).tobytes()
+    else:
+        data = draw.bytes(9000)
+    coded = matched.encode(data, engine="numpy", effort=effort, row=100)
+    assert matched.encode(data, engine="numba", effort=effort, row=100) == coded
+    for engine in ("numpy", "numba"):
+        assert bytes(matched.decode(coded, len(data), engine=engine)) == data
+
+
 def test_streams_fall_in_the_same_groups_in_both_engines() -> None:
     """What goes into one block does not depend on the engine."""
     draw = np.random.default_rng(1)

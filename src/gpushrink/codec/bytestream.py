@@ -33,7 +33,7 @@ _LONG = 1 << 20
 _SMALL = 1 << 18
 # Where the matched stage leaves less than one part in so many, long repeats are all there is: LZMA finds more of them,
 # and is fast there.
-_REPEATS = 8
+_REPEATS = 32
 # Streams of arithmetic coders keep 99.6 % and more of their order-0 size; those of Huffman coders less.
 _EVEN = 0.9925
 _NOTHING = 0.99
@@ -187,8 +187,22 @@ def zstd_expand(coded: bytes | memoryview, *, size: int, limit: int) -> bytes:
 _LZMA_CHOICES = ((3, 0, 0), (0, 1, 1), (4, 0, 0), (3, 0, 1))
 
 
+# A match of so many bytes is taken without looking for a longer one; 64 is quicker by a sixth and 0.15 % larger.
+_NICE_LENGTH = 128
+
+
 def _filters(lc: int, lp: int, pb: int, dict_bits: int) -> list[dict[str, Any]]:
-    return [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 1 << dict_bits, "lc": lc, "lp": lp, "pb": pb}]
+    return [
+        {
+            "id": lzma.FILTER_LZMA2,
+            "preset": 9,
+            "dict_size": 1 << dict_bits,
+            "lc": lc,
+            "lp": lp,
+            "pb": pb,
+            "nice_len": _NICE_LENGTH,
+        }
+    ]
 
 
 def _lzma_compress(data: bytes | memoryview, lc: int, lp: int, pb: int) -> bytes:

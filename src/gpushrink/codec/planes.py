@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gpushrink.codec import matched
 from gpushrink.errors import CorruptError
 
-__all__ = ["choose", "decode", "encode", "refine"]
+__all__ = ["choose", "decode", "encode"]
 
 _LEVEL = 3
 
@@ -24,6 +24,9 @@ _AXIS_OF_BIT = (3, 2, 0, 1)
 
 # (axes, fold) worth trying: as it is, along the row, the gradient in the slice, the slice before, both.
 _CHOICES = ((0, 0), (8, 0), (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (7, 1), (9, 1), (11, 1), (15, 1))
+
+_COMPONENT = 8
+_PLAIN_WEIGHT = 1 / 1.12
 
 Samples = NDArray[np.unsignedinteger[Any]]
 
@@ -95,26 +98,18 @@ def choose(samples: Samples) -> tuple[int, int, int]:
     """
     compressor = zstandard.ZstdCompressor(level=_LEVEL)
     seen: set[tuple[int, int]] = set()
-    best = (0, 0, 1 << 62)
+    best, best_weight = (0, 0, 1 << 62), 1.0
     for axes, fold in _CHOICES:
         useful = sum(1 << bit for bit, axis in enumerate(_AXIS_OF_BIT) if axes >> bit & 1 and samples.shape[axis] > 1)
         if (useful, fold) in seen or (useful == 0 and axes):
             continue
         seen.add((useful, fold))
         size = sum(len(compressor.compress(plane.tobytes())) for plane in _split(samples, useful, fold))
-        if size < best[2]:
-            best = (useful, fold, size)
+        # Drawings have few values, their differences more, which Zstandard minds less than the matched stage.
+        weight = _PLAIN_WEIGHT if useful in (0, _COMPONENT) else 1.0
+        if size * weight < best[2] * best_weight:
+            best, best_weight = (useful, fold, size), weight
     return best
-
-
-def refine(samples: Samples, axes: int, fold: int) -> tuple[int, int]:
-    """Return (axes, fold), or no differences but between components where a sample is smaller so.
-
-    Drawings have few values: their differences have more, which Zstandard minds less than the matched stage.
-    """
-    plain = (8 if samples.shape[1] > 1 else 0, 0)
-    sizes = {one: len(encode(samples, axes=one[0], fold=one[1])) for one in ((axes, fold), plain)}
-    return min(sizes, key=lambda one: sizes[one])
 
 
 def _difference(array: Samples, axis: int) -> Samples:

@@ -32,6 +32,7 @@ __all__ = [
 ]
 
 LOGARITHMS = 4096
+_SMALL_COUNTS = 4096
 _BITS_PER_SYMBOL = 3
 _BITS_PER_TABLE = 24
 
@@ -193,7 +194,21 @@ def literal_prices(counts: NDArray[np.int32]) -> NDArray[np.int64]:
 def _costs(sums: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
     """Give the cost of each symbol in each group, absent ones as half a count."""
     totals = 2 * sums.sum(axis=1, keepdims=True, dtype=np.int64) + 256
-    return log2_fixed(totals) - log2_fixed(2 * sums.astype(np.int64) + 1)
+    return log2_fixed(totals) - _log2_of_odd(sums)
+
+
+@cache
+def _small_odd() -> NDArray[np.int64]:
+    """Tabulate log2 of 1, 3, 5, .. for the counts that most contexts have."""
+    return log2_fixed(2 * np.arange(_SMALL_COUNTS, dtype=np.int64) + 1)
+
+
+def _log2_of_odd(counts: NDArray[np.integer[Any]]) -> NDArray[np.int64]:
+    """Give log2 of ``2 * count + 1``."""
+    out: NDArray[np.int64] = _small_odd()[np.minimum(counts, _SMALL_COUNTS - 1)]
+    large = counts >= _SMALL_COUNTS
+    out[large] = log2_fixed(2 * counts[large].astype(np.int64) + 1)
+    return out
 
 
 def estimate(counts: NDArray[np.int32], engine: Engine, groups: int, every: int) -> int:

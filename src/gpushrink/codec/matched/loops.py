@@ -38,6 +38,7 @@ HASHED = 6
 _FIRST_FACTOR = 0x1E35A7BD
 _SECOND_FACTOR = 0x2545F491
 _HASH_SHIFT = 29
+_TAG_SHIFT = 21
 # Each 2^11 bytes without a match, one more place is passed over: compressed data has few.
 _PATIENCE_LOG2 = 11
 # What a match costs, measured on real data, in units of 2^-16 bit: its length and the run before it, and with a new
@@ -82,7 +83,8 @@ def find_matches(
     prices
         What each byte costs after each other one, in 2^-16 bit: ``prices[256 * before + byte]``.
     heads
-        2^heads_log2 places, -1 at first: where a hash was seen last.
+        2^heads_log2 places, -1 at first: where a hash was seen last, times 256, plus eight more bits of the hash, which
+        save looking at most places in vain.
     """
     recent0, recent1, recent2 = 1, 2, 3
     found = 0
@@ -93,11 +95,13 @@ def find_matches(
         key = word_at(data, at) * _FIRST_FACTOR
         key += (byte_at(data, at + 4) | (byte_at(data, at + 5) << 8)) * _SECOND_FACTOR
         slot = (key >> _HASH_SHIFT) & mask
-        seen = heads[slot]
-        heads[slot] = at
+        tag = (key >> _TAG_SHIFT) & 255
+        head = heads[slot]
+        heads[slot] = (at << 8) | tag
         length = 0
         back = 0
-        if seen >= 0:
+        if head >= 0 and (head & 255) == tag:
+            seen = head >> 8
             length = match_length(data, seen, at, size)
             back = at - seen
             if length < HASHED:
@@ -153,7 +157,7 @@ def find_matches(
                 if place > at:
                     key = word_at(data, place) * _FIRST_FACTOR
                     key += (byte_at(data, place + 4) | (byte_at(data, place + 5) << 8)) * _SECOND_FACTOR
-                    heads[(key >> _HASH_SHIFT) & mask] = place
+                    heads[(key >> _HASH_SHIFT) & mask] = (place << 8) | ((key >> _TAG_SHIFT) & 255)
                 last = end
                 at = end
         if length == 0:
@@ -252,16 +256,21 @@ def rebuild(
     """Put literals and matches together; return 0, or -1 if they do not fit each other."""
     recent0, recent1, recent2 = 1, 2, 3
     at = 0
+    # By far the most frequent kind of context, without a detour through memory.
+    by_byte_before = near == 1 and near_bits == 8 and far_bits == 0
     for k in range(matches + 1):
         end = at + runs[k] if k < matches else size
         if end > size:
             return -1
+        before = byte_at(out, at - 1) if at > 0 else 0
         while at < end:
-            group = owner[context_at(out, at, near, near_bits, far, far_bits)]
-            if cursors[group] >= ends[group]:
+            group = owner[before] if by_byte_before else owner[context_at(out, at, near, near_bits, far, far_bits)]
+            cursor = cursors[group]
+            if cursor >= ends[group]:
                 return -1
-            out[at] = literals[cursors[group]]
-            cursors[group] += 1
+            before = byte_at(literals, cursor)
+            out[at] = before
+            cursors[group] = cursor + 1
             at += 1
         if k < matches:
             code = codes[k]

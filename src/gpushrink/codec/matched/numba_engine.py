@@ -51,7 +51,7 @@ _context_at = _compiled(loops.context_at, byte_at=_byte_at)
 _find = _compiled(loops.find_matches, byte_at=_byte_at, word_at=_word_at, match_length=_match_length)
 _count = _compiled(loops.count_contexts, byte_at=_byte_at, context_at=_context_at)
 _gather = _compiled(loops.gather_literals, context_at=_context_at)
-_rebuild = _compiled(loops.rebuild, context_at=_context_at)
+_rebuild = _compiled(loops.rebuild, byte_at=_byte_at, context_at=_context_at)
 _compact = _compiled(loops.compact)
 _put_bits = _compiled(loops.put_bits)
 _take_bits = _compiled(loops.take_bits, byte_at=_byte_at)
@@ -61,6 +61,10 @@ _assign = _compiled(grouping.assign)
 _merge = _compiled(grouping.merge, _together=_together)
 
 
+# Places of smaller data, times 256, fit 32 bits.
+_SMALL = 1 << 23
+
+
 class NumbaEngine:
     """Compiled loops, cached on disk."""
 
@@ -68,7 +72,7 @@ class NumbaEngine:
         """See `Engine`."""
         most = min(len(data) // loops.SHORTEST + 1, loops.LONGEST_LIST)
         runs, lengths, codes = (np.empty(most, np.int64) for _ in range(3))
-        heads = np.full(1 << heads_log2, -1, np.int32)
+        heads = np.full(1 << heads_log2, -1, np.int32 if len(data) < _SMALL else np.int64)
         found = _find(np.frombuffer(data, np.uint8), len(data), prices, heads, heads_log2, runs, lengths, codes)
         return Matches(*(column[:found].copy() for column in (runs, lengths, codes)))
 

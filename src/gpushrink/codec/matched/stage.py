@@ -73,7 +73,7 @@ def _choose_context(data: bytes, matches: Matches, effort: int, row: int, engine
         choices = _CONTEXTS[: _BYTE_BEFORE + 1]
     sizes = [estimate(engine.count(data, matches, one, every), engine, MOST_GROUPS, every) for one in choices]
     # Few contexts are quicker to put in groups: without much effort, the byte before does where it does nearly as well.
-    if not effort and sizes[_BYTE_BEFORE] * 100 < min(sizes) * 101:
+    if not effort and sizes[_BYTE_BEFORE] * 100 < min(sizes) * 102:
         return choices[_BYTE_BEFORE]
     return choices[int(np.argmin(sizes))]
 
