@@ -16,7 +16,7 @@ from gpushrink.codec.headers import decode_headers, encode_headers, encoder, lim
 from gpushrink.codec.headers.edits import find_steps
 from gpushrink.codec.headers.tokens import Keys, cut_header
 from gpushrink.codec.varint import Cursor, pack_varint
-from gpushrink.errors import CorruptError
+from gpushrink.errors import CorruptError, NewerVersionError
 
 EXAMPLE = bytes.fromhex(
     "373700 10 0602080018005549 0602200013004953 0400020101 03000000 02e0e0 06000101000101"
@@ -169,6 +169,24 @@ def test_base64_in_a_header_is_coded_as_what_it_stands_for() -> None:
     assert payload is not None
     assert decoded(payload, [header]) == header
     assert len(payload) < len(bytestream.lzma_compress(header)) * 0.8
+
+
+@pytest.mark.parametrize("effort", [0, 1, 2])
+def test_numbers_that_change_throughout_go_through_the_matched_stage(effort: int) -> None:
+    """Histograms in headers are uneven bytes without repeats: that stage beats Zstandard there."""
+    counts = np.random.default_rng(2).geometric(0.02, (40, 2500)).astype("<u2")
+    headers = [element(0x43, 0x1029, b"OB", some.tobytes()) for some in counts]
+    payload = encode_headers(headers, effort=effort)
+    assert payload is not None
+    assert decoded(payload, headers) == b"".join(headers)
+    assert len(payload) < 0.9 * len(bytestream.zstd_compress(b"".join(headers), level=9))
+
+
+def test_section_of_a_reserved_kind_is_refused_by_name() -> None:
+    """Slab codecs are no stages for sections, and what is not known yet is a newer version's."""
+    for kind in (3, 4, 6, 7, 255):
+        with pytest.raises(NewerVersionError, match="reserved"):
+            decode_headers(EXAMPLE[:2] + bytes([kind]) + EXAMPLE[3:], 79)
 
 
 @pytest.mark.parametrize(
