@@ -168,7 +168,10 @@ def _by_gdcm(path: Path, ds: Any) -> Frames:
     found = pydicom.Dataset(ds)
     if "PlanarConfiguration" in found:
         found.PlanarConfiguration = planar
-    return _shaped(np.frombuffer(data, read_layout(ds).dtype), found)
+    layout = read_layout(ds)
+    if layout.bits_allocated == 1 and len(data) == layout.native_size_bytes:  # of JPEG 2000 it makes bytes
+        return _shaped(np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little"), found)
+    return _shaped(np.frombuffer(data, layout.dtype), found)
 
 
 def _in_gdcm(path: Path, *, decode: bool) -> tuple[bytes, int]:
