@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-STEP_US = (5, 10)
+LINE_US = (1.5, 3)
+LAUNCH_US = 5
 SAMPLE_BYTES = 2
 WARP_LANES = 32
 
@@ -36,13 +37,16 @@ class Cost:
         one whose lanes ask 8 different lines is 8.
     memory_bytes
         To and from device memory; what the second-level cache holds is not counted.
+    kernels
+        The kernels that this is, by their names in kernels/; their bytes are those of the whole row.
     """
 
     way: str
     name: str
-    instructions: int
-    transactions: int
+    instructions: float
+    transactions: float
     memory_bytes: float
+    kernels: tuple[str, ...] = ()
 
 
 # NVIDIA's data sheets and tuning guides: H100 SXM5, RTX 4090, T4.
@@ -52,23 +56,35 @@ CARDS = (
     Card("T4", 40, 1.59, 64, 320),
 )
 
-# predict_stage 1 and decode_step: 40 coefficients of the sample's class; 8 lines a load is a guess at how many classes
-# a warp meets, and the first thing to measure.
+# Of the voxels of a slab so many are fitted to, and fewer looked at for the contexts' weights (level default).
+FITTED = 260_000 / (32 * 512 * 512)
+WEIGHED = 20_000 / (32 * 512 * 512)
+
+# predict_stage 1 and decode_planes: 40 coefficients of the class, from shared memory; that the classes of a warp
+# take 1.5 passes a load is a guess, and the first thing to measure (out of a cache it would be 8). The fit has rows of
+# sampled voxels: runs of 16 side by side, whose neighbours lie in some 26 sectors of 32 bytes for each run and array.
 COSTS = (
-    Cost("encode", "find_limits", 10, 1, 2),
-    Cost("encode", "pad_planes", 45, 2, 4),
+    Cost("encode", "find_limits", 10, 1, 2, ("find_limits",)),
+    Cost("encode", "pad_planes", 45, 2, 4, ("pad_planes",)),
+    Cost("encode", "draw, classify, order", FITTED * 400, FITTED * 60, FITTED * 75,
+         ("draw_sample", "classify_sample", "order_sample")),
+    Cost("encode", "measure_noise, twice", FITTED * 200, FITTED * 40, FITTED * 130, ("measure_noise",)),
+    Cost("encode", "sum_products, both stages", FITTED * 6 * (209 + 819), FITTED * (2 * (209 + 819) + 120),
+         FITTED * 200, ("sum_products",)),
+    Cost("encode", "gather_magnitudes", WEIGHED * 300, WEIGHED * 80, WEIGHED * 160, ("gather_magnitudes",)),
     Cost("encode", "predict_stage, stage 0", 95, 30, 4),
-    Cost("encode", "predict_stage, stage 1", 330, 385, 6),
-    Cost("encode", "find_contexts", 260, 84, 5),
-    Cost("encode", "gather_values", 70, 14, 5),
-    Cost("encode", "split_tokens", 45, 3, 5),
-    Cost("encode", "count_symbols", 8, 2, 1),
-    Cost("encode", "rans_encode and gather", 60, 6, 4.1),
-    Cost("decode", "rans_decode", 45, 6, 1.6),
-    Cost("decode", "join_tokens", 35, 3, 4),
-    Cost("decode", "decode_step", 700, 400, 13),
-    Cost("decode", "unpad_planes", 25, 9, 4),
-)
+    Cost("encode", "predict_stage, stage 1", 340, 125, 6, ("predict_stage",)),
+    Cost("encode", "pad_residuals", 20, 0.2, 0.2, ("pad_residuals",)),
+    Cost("encode", "find_contexts", 260, 84, 5, ("find_contexts",)),
+    Cost("encode", "gather_values", 70, 14, 5, ("gather_values",)),
+    Cost("encode", "split_tokens", 45, 3, 5, ("split_tokens", "write_raw_bits")),
+    Cost("encode", "count_symbols", 8, 2, 1, ("count_symbols",)),
+    Cost("encode", "rans_encode and gather", 60, 6, 4.1, ("rans_encode", "rans_gather_words")),
+    Cost("decode", "rans_decode", 45, 6, 1.6, ("rans_decode",)),
+    Cost("decode", "join_tokens", 35, 3, 4, ("count_raw_bits", "join_tokens")),
+    Cost("decode", "decode_planes", 710, 140, 13, ("decode_planes",)),
+    Cost("decode", "unpad_planes", 25, 9, 4, ("unpad_planes",)),
+)  # fmt: skip
 
 
 def seconds_a_sample(cost: Cost, card: Card) -> tuple[float, str]:
@@ -83,12 +99,15 @@ def seconds_a_sample(cost: Cost, card: Card) -> tuple[float, str]:
     return bounds[name], name
 
 
-def decode_rate(card: Card, slabs: int, step_us: float) -> float:
-    """Return GB/s of the wavefront alone for slabs of 32 planes of 512 x 512, two blocks to a multiprocessor."""
-    planes = 32 * slabs
-    steps = 512 + 2 * 511 + 5 + 4 * 31
-    rounds = -(-planes // (2 * card.multiprocessors))
-    return planes * 512 * 512 * SAMPLE_BYTES / (steps * rounds * step_us * 1e-6) / 1e9
+def decode_rate(card: Card, slabs: int, line_us: float) -> float:
+    """Return GB/s of the wavefront alone for slabs of 32 planes of 512 x 512, two blocks to a multiprocessor.
+
+    A slab takes its planes' lines and the lag of each behind the one before; where more planes wait than blocks fit,
+    those that fit are never idle.
+    """
+    lines, lag, planes = 512 + 2 * 511 + 5, 4, 32 * slabs
+    seconds = max(lines + lag * 31, planes * lines / (2 * card.multiprocessors)) * line_us * 1e-6
+    return planes * 512 * 512 * SAMPLE_BYTES / seconds / 1e9
 
 
 def main() -> None:
@@ -99,18 +118,18 @@ def main() -> None:
         found = [seconds_a_sample(cost, card) for card in CARDS]
         cells = " | ".join(f"{SAMPLE_BYTES / seconds / 1e9:,.0f} ({name})" for seconds, name in found)
         print(
-            f"| {cost.way} | {cost.name} | {cost.instructions} | {cost.transactions} | {cost.memory_bytes:g}"
+            f"| {cost.way} | {cost.name} | {cost.instructions:.0f} | {cost.transactions:.0f} | {cost.memory_bytes:.3g}"
             f" | {cells} |"
         )
     for way in ("encode", "decode"):
         sums = [sum(seconds_a_sample(cost, card)[0] for cost in COSTS if cost.way == way) for card in CARDS]
         cells = " | ".join(f"**{SAMPLE_BYTES / total / 1e9:.0f}**" for total in sums)
         print(f"| {way} | all, one after another | | | | {cells} |")
-    print(f"\n| slabs side by side | a step takes | {heads} |\n|{'---|' * (2 + len(CARDS))}")
-    for slabs in (1, 8, 10, 30):
-        for step_us in STEP_US:
-            cells = " | ".join(f"{decode_rate(card, slabs, step_us):.1f}" for card in CARDS)
-            print(f"| {slabs} | {step_us} us | {cells} |")
+    print(f"\n| slabs at once | a line takes | {heads} |\n|{'---|' * (2 + len(CARDS))}")
+    for slabs in (1, 4, 8, 30):
+        for line_us in (*LINE_US, LAUNCH_US):
+            cells = " | ".join(f"{decode_rate(card, slabs, line_us):.1f}" for card in CARDS)
+            print(f"| {slabs} | {line_us:g} us | {cells} |")
 
 
 if __name__ == "__main__":

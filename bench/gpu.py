@@ -40,10 +40,14 @@ def main() -> int:
     report.step("doctor", lambda: examine(options.device))
     report.step("tests", lambda: run_tests(options, report.left() * 0.5))
     report.step("memcheck", lambda: run_sanitizer(options, min(60.0, report.left() * 0.25)))
-    from gpu_measure import measure_codec, measure_peers, measure_vendor
+    from gpu_files import measure_files
+    from gpu_measure import measure_codec, measure_host_part, measure_peers
+    from gpu_vendor import measure_vendor
 
     report.step("codec", lambda: measure_codec(options.device, quick=options.quick, left=report.left))
+    report.step("files", lambda: measure_files(options.device, quick=options.quick, left=report.left))
     report.step("vendor", lambda: measure_vendor(options.device, quick=options.quick, left=report.left))
+    report.step("host part", lambda: measure_host_part(quick=options.quick, left=report.left))
     report.step("peers", lambda: measure_peers(quick=options.quick, left=report.left))
     print(report.table())
     return 1 if report.failed else 0
@@ -166,13 +170,18 @@ def examine(device: str) -> dict[str, Any]:
 
 
 def run_tests(options: argparse.Namespace, limit_s: float) -> dict[str, Any]:
-    """Run the suite on the device: the devices' contract first, then all else that fits."""
-    chosen = ["tests/devices/test_device_contract.py", "-k", options.device]
-    result = _pytest(chosen, limit_s * 0.6)
+    """Run the suite on the device: byte-identity with the reference, goldens, both ways; then all else that fits."""
+    suite = [
+        f"tests/devices/test_{name}.py" for name in ("device_contract", "pipeline_device", "vendor_names", "doctor")
+    ]
+    wanted = f"not {'host' if options.device == 'cuda' else 'cuda'}"
+    if options.quick:
+        suite, wanted = suite[:1], f"(golden or damaged or put) and {wanted}"
+    result = _pytest([*suite, "-k", wanted], limit_s * 0.6)
     if not options.quick and not result["failed"]:
         rest = _pytest(["tests", "--ignore=tests/emulation", "--ignore=tests/devices"], limit_s * 0.4)
         result["rest"] = rest
-    if options.device == "cuda" and "passed" not in result["summary"]:
+    if "passed" not in result["summary"]:
         result["failed"] = True  # all skipped: nothing was proven
     return result
 

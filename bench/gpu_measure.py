@@ -5,14 +5,22 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpushrink.codec.volume.slab import decode_slab, encode_slab
+from cost_model import COSTS
+from gpushrink.codec.volume import fit
+from gpushrink.codec.volume.levels import LEVELS as LEVELS_OF
+from gpushrink.codec.volume.levels import TAP_SETS
+from gpushrink.codec.volume.references import choose_references
+from gpushrink.codec.volume.slab import CHAIN, decode_slab, encode_slab
 from gpushrink.devices.device import Device, DeviceArray, Kernel
+from gpushrink.devices.device_pool import DevicePool
 from gpushrink.devices.volume_engine import DeviceVolumeCodec
+from gpushrink.pipeline.device import DeviceSlabCodec
 
 LEVELS = ("fast", "default")
 
@@ -29,16 +37,23 @@ def generated_volume(quick: bool) -> NDArray[np.int16]:
     return np.where(radius > 0.95, np.float32(-1024), values).round().astype(np.int16)
 
 
-def timed(work: Callable[[], Any], settle: Callable[[], None], *, n: int, left: Callable[[], float]) -> list[float]:
+def timed(
+    work: Callable[[], Any],
+    settle: Callable[[], None],
+    *,
+    n: int,
+    left: Callable[[], float],
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[float]:
     """Run once to warm up, then up to n times while there is time; give the seconds of each."""
     work()
     settle()
     seconds: list[float] = []
     while len(seconds) < n and (not seconds or left() > 5):
-        began = time.perf_counter()
+        began = clock()
         work()
         settle()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(clock() - began)
     return seconds
 
 
@@ -111,114 +126,140 @@ class TimedDevice:
 
 
 def measure_codec(name: str, *, quick: bool, left: Callable[[], float]) -> dict[str, Any]:
-    """Measure encode and decode of a slab, whole and kernel by kernel; prove the bytes first."""
+    """Measure encode and decode of slabs, whole and kernel by kernel; prove the bytes first."""
     device = open_device(name)
     samples = generated_volume(quick)
-    size, n = samples.nbytes, 1 if quick else 5
+    copied = copy_rate(device, quick=quick, left=left)
     rows: list[dict[str, Any]] = []
     kernels: dict[str, Any] = {}
     for level in LEVELS:
         codec = DeviceVolumeCodec(device)
         payload = codec.encode_slab(samples, level=level)
-        if payload != encode_slab(samples, level=level):
-            raise AssertionError(f"level {level}: the device writes other bytes than the CPU")
+        same = payload == encode_slab(samples, level=level)
+        if not np.array_equal(decode_slab(payload, shape=samples.shape, dtype=np.int16), samples):
+            raise AssertionError(f"level {level}: the CPU does not read what the device writes")
         if not np.array_equal(device.get(codec.decode_slab(payload, shape=samples.shape, dtype=np.int16)), samples):
             raise AssertionError(f"level {level}: the device does not give the samples back")
-        ratio = size / len(payload)
+        rows += slab_rows(device, samples, payload, level, quick=quick, left=left)
+        kernels[level] = kernel_rows(device, samples, payload, level, copied)
+        ratio = samples.nbytes / len(payload)
+        for way in ("encode", "decode"):
+            total = sum(one["seconds"] for one in kernels[level].values() if one["way"] == way)
+            rows.append(row(f"{way} {level}, kernels alone", samples.nbytes, [total], ratio=ratio))
+        kernels[level + " stream equals the CPU's"] = same
+    return {"device": device.name, "shape": samples.shape, "copy_gb_per_s": copied, "rows": rows, "kernels": kernels}
 
-        def encode(codec: DeviceVolumeCodec = codec, level: str = level) -> bytes:
-            return codec.encode_slab(samples, level=level)
 
-        def decode(codec: DeviceVolumeCodec = codec, payload: bytes = payload) -> DeviceArray:
-            return codec.decode_slab(payload, shape=samples.shape, dtype=np.int16)
+def copy_rate(device: Device, *, quick: bool, left: Callable[[], float]) -> float:
+    """Measure what a copy within the device's memory moves, read and written: what kernels' shares are taken of."""
+    size = 1 << (20 if quick else 28)
+    source, target = device.zeros(size, np.uint8), device.zeros(size, np.uint8)
+    seconds = timed(lambda: device.copy(source, target), device.synchronize, n=5, left=left)
+    return 2 * size / statistics.median(seconds) / 1e9
 
-        rows.append(
-            row(
-                f"encode {level}, with the host's fit",
-                size,
-                timed(encode, device.synchronize, n=n, left=left),
-                ratio=ratio,
-            )
+
+def slab_rows(
+    device: Device, samples: NDArray[np.int16], payload: bytes, level: str, *, quick: bool, left: Callable[[], float]
+) -> list[dict[str, Any]]:
+    """Measure whole slabs: one alone, several in flight as `pack` has them, several side by side."""
+    size, ratio, n = samples.nbytes, samples.nbytes / len(payload), 1 if quick else 5
+    codec, many = DeviceVolumeCodec(device), 2 if quick else 8
+    depth, height, width = samples.shape
+    in_flight = DeviceSlabCodec(DevicePool([device]))
+    threads = ThreadPoolExecutor(many)
+
+    def encode_many() -> None:
+        list(threads.map(lambda _: in_flight.encode(samples, level=level, references=CHAIN), range(many)))
+
+    def decode_many() -> None:
+        list(threads.map(lambda _: in_flight.decode(payload, shape=samples.shape, dtype=samples.dtype), range(many)))
+
+    def side_by_side(stepped: bool) -> Callable[[], Any]:
+        coder = DeviceVolumeCodec(device, stepped=stepped)
+        return lambda: coder.decode_slabs(
+            [payload] * many, depths=[depth] * many, rows=height, columns=width, dtype=np.int16
         )
-        rows.append(
-            row(f"decode {level}, to the device", size, timed(decode, device.synchronize, n=n, left=left), ratio=ratio)
-        )
 
-        # A volume is several slabs: a step of the wavefront serves them all.
-        slabs = 2 if quick else 8
+    works: list[tuple[str, int, Callable[[], Any]]] = [
+        (f"encode {level}, one slab, from host memory", 1, lambda: codec.encode_slab(samples, level=level)),
+        (f"encode {level}, {many} slabs in flight", many, encode_many),
+        (f"decode {level}, one slab, to the device", 1,
+         lambda: codec.decode_slab(payload, shape=samples.shape, dtype=np.int16)),
+        (f"decode {level}, {many} slabs in flight, to the host", many, decode_many),
+        (f"decode {level}, {many} slabs side by side", many, side_by_side(stepped=False)),
+        (f"decode {level}, {many} slabs side by side, in steps", many, side_by_side(stepped=True)),
+    ]  # fmt: skip
+    rows = [
+        row(what, count * size, timed(work, device.synchronize, n=n, left=left), ratio=ratio)
+        for what, count, work in works
+    ]
+    threads.shutdown()
+    return rows
 
-        def decode_many(codec: DeviceVolumeCodec = codec, payload: bytes = payload, slabs: int = slabs) -> DeviceArray:
-            depth, height, width = samples.shape
-            return codec.decode_slabs(
-                [payload] * slabs, depths=[depth] * slabs, rows=height, columns=width, dtype=np.int16
-            )
 
-        seconds = timed(decode_many, device.synchronize, n=n, left=left)
-        rows.append(row(f"decode {level}, {slabs} slabs side by side", slabs * size, seconds, ratio=ratio))
-        watched = TimedDevice(device)
-        slow = DeviceVolumeCodec(watched)
-        slow.encode_slab(samples, level=level)
-        slow.decode_slab(payload, shape=samples.shape, dtype=np.int16)
-        kernels[level] = {
-            kernel: {
-                "launches": len(seconds),
-                "seconds": sum(seconds),
-                "gb_per_s_of_pixels": size / sum(seconds) / 1e9,
-                "median_launch_us": statistics.median(seconds) * 1e6,
-            }
-            for kernel, seconds in watched.kernels.items()
+def kernel_rows(
+    device: Device, samples: NDArray[np.int16], payload: bytes, level: str, copied: float
+) -> dict[str, dict[str, Any]]:
+    """Time each kernel of one slab both ways, beside what the cost model says it moves."""
+    watched = TimedDevice(device)
+    slow = DeviceVolumeCodec(watched)
+    slow.encode_slab(samples, level=level)
+    encoding = set(watched.kernels)
+    slow.decode_slab(payload, shape=samples.shape, dtype=np.int16)
+    moved = {name: cost.memory_bytes for cost in COSTS for name in cost.kernels}
+    found = {}
+    for kernel, seconds in watched.kernels.items():
+        bytes_moved = moved.get(kernel, 0.0) * samples.size
+        rate = bytes_moved / sum(seconds) / 1e9
+        found[kernel] = {
+            "way": "encode" if kernel in encoding else "decode",
+            "launches": len(seconds),
+            "seconds": sum(seconds),
+            "gb_per_s_of_pixels": samples.nbytes / sum(seconds) / 1e9,
+            "median_launch_us": statistics.median(seconds) * 1e6,
+            "gb_per_s_moved": rate,
+            "share_of_copy": rate / copied,
         }
-        parts = {"encode": ("find_limits", "pad_planes", "predict_stage", "pad_residuals", "find_contexts",
-                            "gather_values", "split_tokens", "write_raw_bits", "count_symbols",
-                            "rans_encode", "rans_gather_words"),
-                 "decode": ("rans_decode", "count_raw_bits", "join_tokens", "decode_planes",
-                            "unpad_planes")}  # fmt: skip
-        for way, names in parts.items():
-            total = sum(kernels[level].get(kernel, {"seconds": 0.0})["seconds"] for kernel in names)
-            rows.append(row(f"{way} {level}, kernels alone", size, [total], ratio=ratio))
-    return {"device": device.name, "shape": samples.shape, "rows": rows, "kernels": kernels}
+    return found
 
 
-def measure_vendor(name: str, *, quick: bool, left: Callable[[], float]) -> dict[str, Any]:
-    """Measure nvCOMP's own coders on the raw bytes and on a delta of them."""
-    if name != "cuda":
-        return {"skipped": "nvCOMP needs a CUDA device"}
-    import cupy
-    from nvidia import nvcomp
-
+def measure_host_part(*, quick: bool, left: Callable[[], float]) -> dict[str, Any]:
+    """Time what the host does for each slab while a device encodes: seconds of one core, whatever else runs."""
     samples = generated_volume(quick)
-    delta = np.diff(samples.reshape(-1), prepend=samples.dtype.type(0)).astype(np.int16)
     rows = []
-    problems = {}
-    for content, array in (("raw", samples.reshape(-1)), ("delta", delta)):
-        held = cupy.asarray(array.view(np.uint8))
-        cuts = range(0, held.size, 1 << 16)
-        sizes = [min(1 << 16, held.size - cut) for cut in cuts]
-        for algorithm, extra in (("LZ4", {}), ("Zstd", {}), ("Bitcomp", {"data_type": "<i2"}), ("ANS", {})):
-            if left() < 10:
-                problems[f"{algorithm} {content}"] = "no time left"
-                continue
-            try:
-                codec = nvcomp.Codec(algorithm=algorithm, bitstream_kind=nvcomp.BitstreamKind.RAW, **extra)
-                batch = nvcomp.as_arrays(held, list(cuts), sizes)
-                coded = codec.encode(batch)
-                ratio = held.size / sum(coded.buffer_sizes)
-                wait = cupy.cuda.runtime.deviceSynchronize
-                for way, work in (
-                    ("encode", lambda c=codec, b=batch: c.encode(b)),
-                    ("decode", lambda c=codec, b=coded: c.decode(b)),
-                ):
-                    rows.append(
-                        row(
-                            f"nvCOMP {algorithm} {content} {way}",
-                            held.size,
-                            timed(work, wait, n=5, left=left),
-                            ratio=ratio,
-                        )
-                    )
-            except Exception as error:  # an algorithm may refuse a type; the others still count
-                problems[f"{algorithm} {content}"] = f"{type(error).__name__}: {error}"
-    return {"rows": rows, "problems": problems}
+    for level in LEVELS:
+        watched = HostSeconds(samples, level)
+        for what, work in watched.parts().items():
+            seconds = timed(work, lambda: None, n=1 if quick else 3, left=left, clock=time.thread_time)
+            rows.append(row(f"host, {level}: {what}", samples.nbytes, seconds))
+    return {"rows": rows}
+
+
+class HostSeconds:
+    """The host's part of encoding one slab, each piece to be run by itself."""
+
+    def __init__(self, samples: NDArray[np.int16], level: str) -> None:
+        self._samples, self._steer = samples, LEVELS_OF[level]
+
+    def parts(self) -> dict[str, Callable[[], Any]]:
+        """Name the pieces."""
+        rng, steer = np.random.default_rng(1), self._steer
+        count = fit.sample_count(self._samples.size, steer)
+        taps = TAP_SETS[steer.tap_set]
+        width = len(taps.plain[-1]) - 1 + len(taps.feedback[-1])
+        classes = max(1, min(steer.spatial_classes * steer.temporal_classes * taps.directions, count // 500))
+        activity = rng.integers(0, 4000, count).astype(np.int32)
+        half = rng.integers(-500, 500, (classes, width, width + 40))
+        squares = half @ half.transpose(0, 2, 1)
+        sums = np.concatenate([squares, half.sum(axis=2, keepdims=True)], axis=2)
+        rows = len(taps.energy) + len(taps.steps)
+        magnitudes = rng.integers(0, 60, (rows, -(-count // fit.weights_step(count)))).astype(np.int32)
+        return {
+            "reference pattern": lambda: choose_references(self._samples),
+            "thresholds": lambda: fit.choose_classes(steer, taps.directions, activity, activity, True),
+            "coefficients": lambda: fit.solve_stage(sums, np.full(classes, count // classes), steer.grain),
+            "context weights": lambda: fit.solve_weights(magnitudes, magnitudes[0]),
+        }
 
 
 def measure_peers(*, quick: bool, left: Callable[[], float]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Measure gpushrink beside its peers: `python bench/run.py ratio | speed | sizes`. See bench/README.md."""
+"""Measure gpushrink beside its peers: `python bench/run.py ratio | speed | archive | sizes`. See bench/README.md."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ def main() -> int:
     warnings.filterwarnings("ignore", module="pydicom")
     data = find_data(options.data)
     sets = load_corpus(data, options.only) if data else []
+    if options.command == "archive":
+        return _archives(options, data)
     if options.command == "sizes":
         return _sizes(options, [one for one in sets if one.quick or not options.quick])
     if not sets:
@@ -45,6 +47,20 @@ def main() -> int:
         if plot_speed(plot, title, points):
             print(f"\nwrote {plot}")
     print(f"wrote {path}")
+    return 0
+
+
+def _archives(options: argparse.Namespace, data: Path | None) -> int:
+    folders = sorted(path for path in data.iterdir() if path.is_dir() and options.only in path.name) if data else []
+    if not folders:
+        print("there is no folder to pack: name the data folder with --data or GPUSHRINK_DATA", file=sys.stderr)
+        return 2
+    from archive import measure_archives
+    from results import describe_machine, save_section
+
+    machine = describe_machine(options.threads)
+    section = measure_archives(folders, options.level or ["fast", "default"], options.threads, options.runs)
+    print(f"wrote {save_section(options.out, 'archive', machine, section)}")
     return 0
 
 
@@ -74,6 +90,8 @@ def _parse() -> argparse.Namespace:
     commands.add_parser("ratio", parents=[measured], help="bits per sample and whole-study ratios")
     speed = commands.add_parser("speed", parents=[measured], help="MB/s both ways, and the plot")
     speed.add_argument("--runs", type=int, default=3, help="turns to take the median of (default: 3)")
+    archive = commands.add_parser("archive", parents=[measured], help="size and speed of every folder beside tar | xz")
+    archive.add_argument("--runs", type=int, default=3, help="turns to take the median of (default: 3)")
     sizes = commands.add_parser("sizes", parents=[shared], help="exact sizes, to be committed")
     sizes.add_argument("--check", action="store_true", help="compare with sizes.csv instead of writing it")
     sizes.add_argument("--quick", action="store_true", help="only the sets marked quick in corpus.toml")

@@ -1,10 +1,11 @@
-"""Sizes and times of lossless transcoding against gdcmconv and dcmcjpls, on the same files in one run.
+"""Sizes and times of lossless transcoding against gdcmconv, dcmcjpls and their kin, on the same files in one run.
 
     python bench/transcode.py FOLDER [FOLDER ...] [-n 3] [-o bench/results/transcode-MACHINE-DATE.json]
 
-Every tool writes each file of a folder; one process each, since the peers have no more. A round times the
-folder as a whole, start-up of each process included, as a user would see it. The median of n rounds after
-one warm-up is given with its spread. A peer that fails on a file leaves it out, and the count says so.
+Every tool is run as a command and writes each file of a folder; a peer takes one file a call, since it knows no
+folders. In a round each tool has its turn once, so that the machine's other load falls on
+all of them alike. After one round to warm up, the medians of n rounds are given, of the clock and of processor
+time, which counts the start of each process too. A peer that fails on a file leaves it out, and the count says so.
 """
 
 from __future__ import annotations
@@ -24,17 +25,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from gpushrink.convert import transcode
-
 Runner = Callable[[Path, Path], None]
 
 
-def ours(key: str, threads: int) -> Runner:
-    """Run gpushrink as its command would, proof of every frame included."""
-    return lambda source, dest: void(transcode(source, dest, to=key, threads=threads))
+def ours(key: str, processes: int) -> Runner:
+    """Run the command, proof of every frame included."""
+    words = [sys.executable, "-m", "gpushrink", "transcode", "--to", key, "--threads", str(processes)]
+    return lambda source, dest: done(subprocess.run([*words, str(source), str(dest)], capture_output=True, check=True))
 
 
-def void(_: object) -> None:
+def done(_: object) -> None:
     """Drop a result."""
 
 
@@ -69,24 +69,47 @@ def tools() -> dict[str, Runner]:
     return found
 
 
-def measure(runner: Runner, source: Path, rounds: int) -> dict[str, Any]:
-    """Time `rounds` rounds after a warm-up and add up what was written."""
-    seconds = []
+def taken(runner: Runner, source: Path) -> tuple[float, float, list[int]]:
+    """Run once: seconds by the clock, seconds of the processor, sizes written."""
+    with tempfile.TemporaryDirectory() as scratch:
+        before, began = os.times(), time.perf_counter()
+        runner(source, Path(scratch) / "out")
+        seconds, after = time.perf_counter() - began, os.times()
+        written = [p.stat().st_size for p in (Path(scratch) / "out").rglob("*") if p.is_file()]
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return seconds, cpu, written
+
+
+def measure(source: Path, rounds: int) -> list[dict[str, Any]]:
+    """Let every tool have its turn in each round, and take the medians."""
+    size, count = sum(p.stat().st_size for p in source.iterdir()), len(list(source.iterdir()))
+    found = tools()
+    runs: dict[str, list[tuple[float, float, list[int]]]] = {name: [] for name in found}
     for _ in range(rounds + 1):
-        with tempfile.TemporaryDirectory() as scratch:
-            began = time.perf_counter()
-            runner(source, Path(scratch) / "out")
-            seconds.append(time.perf_counter() - began)
-            written = [p for p in (Path(scratch) / "out").rglob("*") if p.is_file()]
-            sizes = [p.stat().st_size for p in written]
-    kept = seconds[1:]
-    return {
-        "seconds": round(statistics.median(kept), 3),
-        "spread": round(max(kept) - min(kept), 3),
-        "rounds": rounds,
-        "files_out": len([s for s in sizes if s]),
-        "bytes_out": sum(sizes),
-    }
+        for name, runner in found.items():
+            runs[name].append(taken(runner, source))
+    rows = []
+    for name, took in runs.items():
+        wall, cpu = ([run[k] for run in took[1:]] for k in (0, 1))
+        sizes = took[-1][2]
+        rows.append(
+            {
+                "tool": name,
+                "files_in": count,
+                "bytes_in": size,
+                "rounds": rounds,
+                "seconds": round(statistics.median(wall), 3),
+                "spread": round(max(wall) - min(wall), 3),
+                "cpu_seconds": round(statistics.median(cpu), 3),
+                "cpu_spread": round(max(cpu) - min(cpu), 3),
+                "files_out": len([s for s in sizes if s]),
+                "bytes_out": sum(sizes),
+                "ratio": round(size / sum(sizes), 3) if sum(sizes) else None,
+                "mb_per_second": round(size / 1e6 / statistics.median(wall), 1),
+                "mb_per_cpu_second": round(size / 1e6 / statistics.median(cpu), 1),
+            }
+        )
+    return rows
 
 
 def main() -> None:
@@ -98,19 +121,17 @@ def main() -> None:
     given = parser.parse_args()
     rows = []
     for folder in given.folders:
-        files = [p for p in folder.rglob("*") if p.is_file()]
-        size = sum(p.stat().st_size for p in files)
-        for name, runner in tools().items():
-            row = {"folder": folder.name, "tool": name, "files_in": len(files), "bytes_in": size}
-            row |= measure(runner, folder, given.n)
-            row["ratio"] = round(size / row["bytes_out"], 3) if row["bytes_out"] else None
-            row["mb_per_second"] = round(size / 1e6 / row["seconds"], 1)
-            rows.append(row)
-            print(
-                f"{folder.name:36} {name:36} {row['files_out']:4}/{len(files)} {row['bytes_out']:12,} "
-                f"{row['ratio']:7} {row['seconds']:8.2f} s +-{row['spread']:.2f} {row['mb_per_second']:7} MB/s",
-                flush=True,
-            )
+        with tempfile.TemporaryDirectory() as scratch:
+            for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+                shutil.copyfile(path, Path(scratch) / path.relative_to(folder).as_posix().replace("/", "_"))
+            for row in measure(Path(scratch), given.n):
+                rows.append({"folder": folder.name, **row})
+                print(
+                    f"{folder.name:33} {row['tool']:33} {row['files_out']:4}/{row['files_in']} {row['bytes_out']:11,} "
+                    f"{row['ratio']:6} {row['seconds']:7.2f} s, processor {row['cpu_seconds']:6.2f} s "
+                    f"+-{row['cpu_spread']:.2f}, {row['mb_per_cpu_second']:5} MB/s",
+                    flush=True,
+                )
     report = {
         "machine": {
             "cpu": platform.processor() or platform.machine(),

@@ -101,15 +101,45 @@ __device__ __forceinline__ u32 stage_width() {
 #undef TAP
 #undef ECHO
 
-// One stage's prediction, clamped to the slab's span. Stage 0 of several has one class.
+// One stage's coefficients: those of class c begin at first[c * stride]. Stage 0 of several has one class.
+struct Coefficients {
+    const i32* first;
+    u32 stride;
+};
+
+template <bool REFS, int STAGE>
+__device__ __forceinline__ Coefficients find_coefficients(const i32* model) {
+    Coefficients found;
+    found.first = model + model[MODEL_KIND(REFS) + KIND_STAGES + STAGE];
+    found.stride = STAGE > 0 || STAGES == 1 ? stage_width<REFS, STAGE>() : 0u;
+    return found;
+}
+
+// Copy a stage's coefficients into shared memory if `room` numbers are enough: there, lanes of different classes wait less
+// for each other than in lines of a cache, as rows of odd length begin in different banks. All threads of a block call; a
+// barrier has to follow.
+template <bool REFS, int STAGE>
+__device__ __forceinline__ Coefficients share_coefficients(const i32* model, i32* shared, u32 room) {
+    Coefficients found = find_coefficients<REFS, STAGE>(model);
+    const i32* const kind = model + MODEL_KIND(REFS);
+    const u32 width = max(stage_width<REFS, STAGE>(), 1u), stride = width | 1u;
+    const u32 classes = found.stride ? (u32)((kind[KIND_SPATIAL_COUNT] + 1) * (kind[KIND_TEMPORAL_COUNT] + 1) * DIRECTIONS) : 1u;
+    if (classes * stride > room) return found;  // the whole block
+    for (u32 i = threadIdx.x; i < classes * width; i += blockDim.x)
+        shared[i / width * stride + i % width] = found.first[i];
+    found.first = shared;
+    if (found.stride) found.stride = stride;
+    return found;
+}
+
+// One stage's prediction, clamped to the slab's span.
 #define TAP(role, row, column) \
     if (REFS || (role) == 0) sum += (u32)*table++ * (u32)sample_of(a, role, row, column);
 #define ECHO(stage, role, row, column) \
     if (REFS || (role) == 0) sum += (u32)*table++ * (u32)echo_of(a, stage, role, row, column);
 template <bool REFS, int STAGE>
-__device__ __forceinline__ i32 predict(const Around& a, u32 classed) {
-    const i32* table = a.model + a.model[MODEL_KIND(REFS) + KIND_STAGES + STAGE];
-    if (STAGE > 0 || STAGES == 1) table += classed * stage_width<REFS, STAGE>();
+__device__ __forceinline__ i32 predict(const Around& a, const Coefficients& coefficients, u32 classed) {
+    const i32* table = coefficients.first + classed * coefficients.stride;
     u32 sum = 1u << (COEFFICIENT_BITS - 1);
     if (STAGE == 0) {
         PLAIN_0 ECHOES_0

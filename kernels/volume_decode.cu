@@ -52,15 +52,15 @@ __device__ __forceinline__ void begin_column(T* array, const Around& a, i32 x, T
 
 // Predict one sample with every stage and find its context.
 template <bool REFS>
-__device__ __forceinline__ u32 look_ahead(const Around& a, i32* predicted) {
+__device__ __forceinline__ u32 look_ahead(const Around& a, const Coefficients& last, i32* predicted) {
     bool flat;
     const u32 classed = classify<REFS>(a, flat);
-    predicted[0] = predict<REFS, 0>(a, classed);
+    predicted[0] = predict<REFS, 0>(a, STAGES == 1 ? last : find_coefficients<REFS, 0>(a.model), classed);
 #if STAGES > 1
-    predicted[1] = predict<REFS, 1>(a, classed);
+    predicted[1] = predict<REFS, 1>(a, STAGES == 2 ? last : find_coefficients<REFS, 1>(a.model), classed);
 #endif
 #if STAGES > 2
-    predicted[2] = predict<REFS, 2>(a, classed);
+    predicted[2] = predict<REFS, 2>(a, last, classed);
 #endif
     if (flat) predicted[STAGES - 1] = sample_of(a, 0, 0, -1);
     return find_context<REFS>(a, predicted[STAGES - 1], flat);
@@ -83,6 +83,7 @@ __device__ __forceinline__ bool wait_for(i32* progress, i32 lines, i32& seen) {
 // neighbour would be held too, and there are more neighbours than registers.
 struct Plane {
     Around around;
+    Coefficients last;  // of the last stage
     i64 origin;
     i32 z, lines, seen_first, seen_second;
     u32 stalled, faults;
@@ -104,7 +105,7 @@ __device__ __forceinline__ bool decode_line(const Plane& plane, Buckets& buckets
         i32 predicted[STAGES];
         u32 context = 0u;
         a.at = plane.origin + (i64)line * a.column + y;
-        if (inside) context = a.first ? look_ahead<true>(a, predicted) : look_ahead<false>(a, predicted);
+        if (inside) context = a.first ? look_ahead<true>(a, plane.last, predicted) : look_ahead<false>(a, plane.last, predicted);
         const u32 place = take_place(buckets, context, inside);
         if (inside) {
             const bool held = place < ends[plane.z * 256 + (i32)context];
@@ -132,12 +133,13 @@ __device__ __forceinline__ bool decode_line(const Plane& plane, Buckets& buckets
 #define DECODE_BLOCKS 2
 #endif
 
-// tickets[0] is 0 before the first launch; progress is all below -5 before a launch for all.
+// tickets[0] is 0 before the first launch; progress is all below -5 before a launch for all. Dynamic shared memory: `room`
+// numbers for the last stage's coefficients, 0 to read them where they are.
 extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32, DECODE_BLOCKS)
     decode_planes(u16* samples, i16* residuals, const i32* model, i32 rows, i32 columns, const i32* first,
                   const i32* second, const i32* delays, const u32* model_begins, const u32* starts, u64 stage_size,
                   const u16* values, u32* cursors, const u32* ends, i32 lag, u32* tickets, i32* progress, u32* faults,
-                  i32 step) {
+                  u32 room, i32 step) {
     __shared__ Buckets buckets;
     __shared__ Plane plane;
     if (threadIdx.x == 0u) {
@@ -162,6 +164,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32, DECODE_BLOCKS)
     i32 line = step < 0 ? -5 : step - delays[plane.z] - 5;
     const i32 to = step < 0 ? plane.lines : min(plane.lines, line + 1);
     if (line < -5 || line >= to) return;  // the whole block
+    DYNAMIC_SHARED(i32, shared);
+    const Coefficients last = plane.around.first
+                                  ? share_coefficients<true, STAGES - 1>(plane.around.model, shared, room)
+                                  : share_coefficients<false, STAGES - 1>(plane.around.model, shared, room);
+    if (threadIdx.x == 0u) plane.last = last;
     for (u32 k = threadIdx.x; k < 256u; k += blockDim.x) buckets.cursors[k] = cursors[plane.z * 256 + (i32)k];
     for (; line < to; ++line) {
         if (threadIdx.x == 0u && plane.around.first) {

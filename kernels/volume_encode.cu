@@ -1,15 +1,15 @@
 // The encoder's half of the volume codec: padded planes, residuals of each stage, contexts, buckets.
 //
 // Spec: docs/format-volume.md; equal to codec/volume/reference.py. Layout: raster planes with edges (geometry.py).
-// Grid: threads over (places of a plane, plane) for all kernels but gather_values, which has one block for each
-// plane. first[z] and second[z] are how many planes back the references lie, 0 where a plane has none.
+// Grid: threads over (places of a plane, plane) for all kernels but predict_stage, whose blocks go through PREDICT_TURNS
+// times their threads, and gather_values, which has one block for each plane. first[z] and second[z] are how many planes
+// back the references lie, 0 where a plane has none.
 // Preconditions: block of BLOCK_WARPS warps; a slab holds fewer than 2^32 values.
-// Bytes moved for each sample: pad_planes 4, predict_stage 2 samples + 2 to write + what L2 gives again of
-// the neighbours, find_contexts 5, gather_values 2 + 1 + 4 (order, from L2) + 2.
-// Bound: predict_stage and find_contexts by loads and multiply-adds, about 150 and 250 instructions a sample with
-// the default taps; coefficients of the 32 lanes' classes are read from L1. The rest by memory.
+// Bytes moved for each sample: pad_planes 4, pad_residuals 0.2, predict_stage 2 samples + 2 for each stage looked into +
+// 2 to write + what L2 gives again of the neighbours, find_contexts 5, gather_values 2 + 1 + 4 (order, from L2) + 2.
+// Bound: predict_stage and find_contexts by integer lanes, about 340 and 260 instructions a sample with the default
+// taps; coefficients come from shared memory, where 32 lanes of some 8 classes take 1 to 2 passes. The rest by memory.
 #include "volume.cuh"
-
 
 __device__ __forceinline__ i32 raw_sample(const u8* raw, u32 type, i64 index) {
     switch (type) {
@@ -103,30 +103,51 @@ __device__ __forceinline__ Around around_raster(const u16* samples, const i16* r
     return a;
 }
 
-template <bool REFS>
-__device__ __forceinline__ i32 predict_one(const Around& a, u32 stage) {
-    bool flat = false;
-    u32 classed = 0u;
-    if (stage > 0u || STAGES == 1) classed = classify<REFS>(a, flat);
-    i32 predicted = 0;
-    if (stage == 0u)
-        predicted = predict<REFS, 0>(a, classed);
-    else if (stage == 1u)
-        predicted = predict<REFS, 1>(a, classed);
-    else
-        predicted = predict<REFS, 2>(a, classed);
-    return stage == STAGES - 1 && flat ? sample_of(a, 0, 0, -1) : predicted;
+template <bool REFS, int STAGE>
+__device__ __forceinline__ void predict_plane(const u16* samples, i16* residuals, const i32* model, u32 rows, u32 columns,
+                                              const i32* first, const i32* second, u64 stage_size, u32 room) {
+    DYNAMIC_SHARED(i32, shared);
+    const Coefficients coefficients = share_coefficients<REFS, STAGE>(model, shared, room);
+    __syncthreads();
+    for (u32 turn = 0u; turn < PREDICT_TURNS; ++turn) {
+        const u64 sample = ((u64)blockIdx.x * PREDICT_TURNS + turn) * blockDim.x + threadIdx.x;
+        if (sample >= (u64)rows * columns) return;
+        const Around a = around_raster(samples, residuals, model, rows, columns, first, second, stage_size, sample);
+        bool flat = false;
+        u32 classed = 0u;
+        if (STAGE > 0 || STAGES == 1) classed = classify<REFS>(a, flat);
+        i32 predicted = predict<REFS, STAGE>(a, coefficients, classed);
+        if (STAGE == STAGES - 1 && flat) predicted = sample_of(a, 0, 0, -1);
+        residuals[STAGE * stage_size + (u64)a.at] = (i16)(u16)((u32)samples[a.at] - (u32)predicted);
+    }
 }
 
-// Write one stage's residuals of all inner samples. The stages before are whole, edges included.
+// Write one stage's residuals of all inner samples. The stages before are whole, edges included. A block goes through
+// PREDICT_TURNS times its threads, so that its copy of the coefficients costs 6 bytes of L2 a sample; dynamic shared
+// memory: `room` numbers, 0 to read them where they are.
 extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
     predict_stage(const u16* samples, i16* residuals, const i32* model, u32 rows, u32 columns, const i32* first,
-                  const i32* second, u64 stage_size, u32 stage) {
-    const u64 sample = global_thread();
-    if (sample >= (u64)rows * columns) return;
-    const Around a = around_raster(samples, residuals, model, rows, columns, first, second, stage_size, sample);
-    const i32 predicted = first[blockIdx.y] ? predict_one<true>(a, stage) : predict_one<false>(a, stage);
-    residuals[stage * stage_size + (u64)a.at] = (i16)(u16)((u32)samples[a.at] - (u32)predicted);
+                  const i32* second, u64 stage_size, u32 stage, u32 room) {
+#define PREDICT(refs, stage) \
+    predict_plane<refs, stage>(samples, residuals, model, rows, columns, first, second, stage_size, room)
+    if (first[blockIdx.y]) {
+        if (stage == 0u) PREDICT(true, 0);
+#if STAGES > 1
+        if (stage == 1u) PREDICT(true, 1);
+#endif
+#if STAGES > 2
+        if (stage == 2u) PREDICT(true, 2);
+#endif
+    } else {
+        if (stage == 0u) PREDICT(false, 0);
+#if STAGES > 1
+        if (stage == 1u) PREDICT(false, 1);
+#endif
+#if STAGES > 2
+        if (stage == 2u) PREDICT(false, 2);
+#endif
+    }
+#undef PREDICT
 }
 
 // Write each sample's context, and count them: counts has 256 for each plane and is zero before.

@@ -5,9 +5,9 @@
 // Grid: threads over the sampled voxels of one kind of plane (REFS or not), but sum_products: one block for each piece of
 // a class. Block: BLOCK_WARPS warps. Layout: raster planes with edges (geometry.py); stages before are whole.
 // Preconditions: fewer than 2^32 voxels in the planes drawn from, at most 2^19 sampled, at most 62 columns.
-// Bytes moved for each sampled voxel: its neighbours lie in about 13 sectors of 32 bytes in each array looked at, 420
-// bytes from L2 or memory, whichever kernel asks; draw_sample and sum_products look into samples, measure_noise,
-// sum_products and gather_magnitudes into residuals. 3 % of a slab are sampled, so a kernel moves 13 to 25 bytes a voxel.
+// Bytes moved: a run of RUN voxels and its neighbours lie in some 26 sectors of 32 bytes in each array looked at, 52 bytes a
+// sampled voxel; draw_sample and sum_products look into samples, measure_noise, sum_products and gather_magnitudes into
+// residuals. 3 % of a slab are sampled, so a kernel moves 2 to 6 bytes for each voxel of the slab.
 // Bound: sum_products by multiply-adds of 32 x 32 into 64 bits, columns * (columns + 1) / 2 for each sampled voxel, 819 at
 // level default, with two loads from shared memory each, free of conflicts (rows of 33); the others by memory.
 #include "volume.cuh"
@@ -91,7 +91,8 @@ __device__ __forceinline__ i32 noise_around(const Around& a, int stage) {
 #undef TAP
 
 // Write how large one stage's residuals are around each voxel.
-extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
+// Four blocks to a multiprocessor, for the same reason as below.
+extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32, 4)
     measure_noise(const i16* residuals, const i64* places, u32 count, u32 rows, u32 columns, const i32* first,
                   const i32* second, u64 stage_size, u32 stage, u32 refs, i32* noise) {
     const u64 index = global_thread();
@@ -199,8 +200,8 @@ __device__ __forceinline__ void write_magnitudes(const Around& a, u64 count, u16
 #undef TAP
 #undef STEP
 
-// Write what the context's weights are fitted to, for one run of RUN voxels in `stride`: magnitudes of the last stage's residuals,
-// of the steps between samples, and of the voxel's own residual; magnitudes has one row of `count` for each.
+// Write what the context's weights are fitted to, for one run of RUN voxels in `stride`: magnitudes of the last stage's
+// residuals, of the steps between samples, and of the voxel's own residual; magnitudes has a row of `count` for each.
 extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
     gather_magnitudes(const u16* samples, const i16* residuals, const i64* places, u32 stride, u32 count, u32 rows,
                       u32 columns, const i32* first, const i32* second, u64 stage_size, u32 refs, u16* magnitudes) {

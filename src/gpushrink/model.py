@@ -52,6 +52,7 @@ class BlockCodec(IntEnum):
     PLANES = 3
     VOLUME = 4
     MATCHED = 5
+    HEADERS = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,29 @@ class Context:
         self.depth -= 1
 
     def synchronize(self) -> None:
-        return None
+        run_pending()
+
+    def record(self) -> Event:
+        return Event()
+
+
+# Copies that a stream has not got to: they happen with the next thing that looks at an array, and not before.
+PENDING: list[tuple[Any, Any]] = []
+
+
+def run_pending() -> None:
+    """Let the streams get to their copies."""
+    for target, array in PENDING:
+        target.view(np.ndarray)[...] = array
+    PENDING.clear()
+
+
+class Event:
+    """Say whether the streams have got this far."""
+
+    @property
+    def done(self) -> bool:
+        return not PENDING
 
 
 class Allocation:
@@ -88,11 +110,28 @@ class CardArray(np.ndarray[Any, Any]):
 
     def __setitem__(self, key: Any, value: Any) -> None:
         assert Allocation.current is not None, "a write outside the device's own stream"
+        run_pending()
         super().__setitem__(key, value)
 
     def fill(self, value: Any) -> None:
         assert Allocation.current is not None, "a write outside the device's own stream"
+        run_pending()
         super().fill(value)
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **rest: Any) -> Any:
+        assert Allocation.current is not None, "arithmetic outside the device's own stream"
+        run_pending()
+        plain = [one.view(np.ndarray) if isinstance(one, CardArray) else one for one in inputs]
+        if out is None:
+            return getattr(ufunc, method)(*plain, **rest)
+        getattr(ufunc, method)(*plain, out=tuple(one.view(np.ndarray) for one in out), **rest)
+        return out[0]
+
+    def set(self, array: np.ndarray[Any, Any], stream: Context) -> None:
+        """Copy when the stream gets to it: until then the host's array must stay as it is."""
+        assert (array.shape, array.dtype) == (self.shape, self.dtype)
+        assert isinstance(stream, Context)
+        PENDING.append((self, array))
 
 
 def allocate(shape: int | tuple[int, ...], dtype: Any) -> CardArray:
@@ -111,7 +150,13 @@ class RawModule:
         self.module = EmulatedModule(code, options[1:])
 
     def get_function(self, name: str) -> Any:
-        return self.module.get_function(name)
+        function = self.module.get_function(name)
+
+        def launch(grid: Any, block: Any, args: Any, **rest: Any) -> None:
+            run_pending()
+            function(grid, block, args, **rest)
+
+        return launch
 
 
 def make_cupy() -> ModuleType:
@@ -119,18 +164,13 @@ def make_cupy() -> ModuleType:
     module: Any = ModuleType("cupy")
     module.empty = module.zeros = allocate
 
-    def asarray(array: np.ndarray[Any, Any], *, blocking: bool) -> np.ndarray[Any, Any]:
+    def asnumpy(array: CardArray, *, stream: Context, out: np.ndarray[Any, Any], blocking: bool) -> Any:
         assert blocking
-        held = allocate(array.shape, array.dtype)
-        held[...] = array
-        return held
+        stream.synchronize()
+        out[...] = array.view(np.ndarray)
+        return out
 
-    def asnumpy(array: np.ndarray[Any, Any], *, stream: Context, blocking: bool) -> np.ndarray[Any, Any]:
-        assert blocking
-        assert isinstance(stream, Context)
-        return np.array(array, subok=False)
-
-    module.asarray, module.asnumpy, module.RawModule = asarray, asnumpy, RawModule
+    module.asnumpy, module.RawModule = asnumpy, RawModule
     module.cuda = SimpleNamespace(
         Device=Context,
         Stream=Context,
@@ -139,7 +179,9 @@ def make_cupy() -> ModuleType:
         alloc_pinned_memory=bytearray,
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         runtime=SimpleNamespace(
-            getDeviceProperties=lambda ordinal: {"name": b"stand-in"}, memGetInfo=lambda: (1 << 30, 1 << 31)
+            getDeviceProperties=lambda ordinal: {"name": b"stand-in"},
+            memGetInfo=lambda: (1 << 30, 1 << 31),
+            getDeviceCount=lambda: 2,
         ),
     )
     return module
@@ -158,21 +200,24 @@ class Codec:
 
     def __init__(self, *, algorithm: str, bitstream_kind: str, device_id: int, cuda_stream: int) -> None:
         assert (algorithm, bitstream_kind, cuda_stream) == ("Zstd", "raw", Context.ptr)
-        assert device_id == 0
+        assert device_id in (0, 1)
 
     def get_max_comp_buffer_size(self, array: Any) -> int:
         return len(array) + 777
 
     def encode(self, batch: Batch, *, out: Batch) -> Batch:
+        run_pending()
         return self._fill(out, [zstandard.compress(part.tobytes(), 1) for part in batch])
 
     def decode(self, batch: Batch, *, out: Batch) -> Batch:
+        run_pending()
         try:
             return self._fill(out, [zstandard.decompress(part.tobytes()) for part in batch])
         except zstandard.ZstdError as error:
             raise RuntimeError(str(error)) from error
 
     def _fill(self, out: Batch, blocks: list[bytes]) -> Batch:
+        assert not PENDING
         filled = Batch()
         for room, block in zip(out, blocks, strict=True):
             if len(block) > len(room):

@@ -19,6 +19,7 @@ from gpushrink.devices.emulation.build import find_compiler
 from gpushrink.devices.volume_engine import DeviceVolumeCodec
 from gpushrink.dicom.synthetic import write_series
 from gpushrink.errors import CorruptError, DeviceUnavailableError
+from gpushrink.pipeline.device import open_slab_codec
 
 try:
     find_compiler()
@@ -57,6 +58,10 @@ def test_cuda_device_does_what_the_reference_does() -> None:
     assert payload == encode_slab(samples, level="fast")
     assert (device.get(codec.decode_slab(payload, shape=(2, 12, 14), dtype=np.int16)) == samples).all()
     device.synchronize()
+    other = device.sibling()
+    assert other._stream is not device._stream
+    assert other._pool is device._pool
+    assert (other.get(other.put(samples)) == samples).all()
 
 
 @pytest.mark.usefixtures("packages")
@@ -71,6 +76,9 @@ def test_cuda_writes_on_its_own_stream_only() -> None:
     room = device.empty((5, 9, 11), np.uint16)
     device.copy(found[1:4, :, 2:], room[1:4, :, 2:])
     assert (device.get(room)[1:4, :, 2:] == samples[1:4, :, 2:]).all()
+    words = device.put(np.array([0x0FFF, 0x7801, -2], np.int16))
+    device.shift(words, 4, 4)
+    assert device.get(words).tolist() == [-1, -2047, -2]
 
 
 @pytest.mark.usefixtures("packages")
@@ -102,6 +110,20 @@ def test_cuda_zstd_in_batches_of_any_size_keeps_order(batch_bytes: int, monkeypa
         device.decompress_chunks([frames[1], *frames[1:]], np.diff(bounds))
     with pytest.raises(CorruptError):
         device.decompress_chunks([frames[0][:-4], *frames[1:]], np.diff(bounds))
+
+
+@pytest.mark.usefixtures("packages")
+def test_cuda_all_takes_every_card_and_one_number_that_card() -> None:
+    """`cuda:all` counts the cards; a list names them, each once."""
+    assert open_slab_codec("cuda:all").name == "cuda:0 stand-in, cuda:1 stand-in"
+    assert open_slab_codec("cuda:1").name == "cuda:1 stand-in"
+    assert open_slab_codec("cuda:1,0,1,cpu", device_memory=1 << 20).name.startswith(
+        "cuda:0 stand-in, cuda:1 stand-in, "
+    )
+    samples = np.random.default_rng(6).integers(0, 90, (2, 8, 9)).astype(np.int16)
+    assert open_slab_codec("cuda:0,1").encode(samples, level="fast", references=((1, 2),)) == encode_slab(
+        samples, level="fast"
+    )
 
 
 @pytest.mark.usefixtures("packages")

@@ -97,6 +97,9 @@ class FolderKeeper:
         self._entries: dict[int, Entry] = {}
         self._parts: set[bytes] = set()
         self._spools: dict[int, bytes] = {}
+        # A random name: those of a killed run, or of stored files, must not be in the way.
+        self._run = secrets.token_hex(8)
+        self._count = 0
 
     def judge(self, entries: Mapping[int, Entry]) -> dict[int, GpushrinkError]:
         """Refuse what may not or cannot lie below this destination."""
@@ -121,9 +124,12 @@ class FolderKeeper:
         """
         impossible: dict[int, GpushrinkError] = {}
         missing: list[bytes] = []
+        way = b""
         for i, entry in sorted(entries.items(), key=lambda pair: pair[1].path):
             full = self._full(entry)
-            self._check_way(entry.path)
+            if not way or entry.path.rpartition(b"/")[0] != way:  # of a thousand files in a folder, look at it once
+                self._check_way(entry.path)
+                way = entry.path.rpartition(b"/")[0]
             try:
                 found = self._look(entry, full)
             except (OSError, UnicodeError) as error:
@@ -237,8 +243,8 @@ class FolderKeeper:
 
     def _new_part(self, entry: Entry) -> bytes:
         self._check_way(entry.path)
-        # A random name: those of a killed run, or of stored files, must not be in the way.
-        name = f".gpushrink-{secrets.token_hex(8)}.part".encode()
+        self._count += 1
+        name = f".gpushrink-{self._run}-{self._count}.part".encode()
         part = os.path.join(os.path.dirname(self._full(entry)), name)
         self._parts.add(part)
         return part

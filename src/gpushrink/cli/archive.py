@@ -19,10 +19,10 @@ _DEVICE = typer.Option(
     "auto",
     "--device",
     metavar="DEVICE",
-    help="auto (the CPU, for now), cpu, cuda or cuda:N; cuda never falls back.",
+    help="auto (the CPU, for now), cpu, cuda, cuda:N,M or cuda:all; ,cpu behind it takes what no card has memory for.",
 )
 _DEVICE_MEMORY = typer.Option(
-    None, "--device-memory", min=1, metavar="MB", help="The most device memory to use, in MB."
+    None, "--device-memory", min=1, metavar="MB", help="The most memory to use of each device, in MB."
 )
 _JSON = typer.Option(False, "--json", help="Print the result as JSON on standard output.")
 _INPUT = typer.Argument(..., metavar="ARCHIVE", help="The archive; - is standard input.")

@@ -50,7 +50,8 @@ def register(app: typer.Typer) -> None:
         ] = None,
         preview_only: Annotated[bool, typer.Option("--preview-only", help="Draw, and write no images.")] = False,
         accept_burned_in: Annotated[
-            bool, typer.Option("--accept-burned-in", help="Crop images with burned-in annotation too.")
+            bool,
+            typer.Option("--accept-burned-in", help="Crop images with burned-in annotation, or that may have it, too."),
         ] = False,
         force: Annotated[bool, typer.Option("--force", help="Write into a folder that is not empty.")] = False,
         as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON on stdout.")] = False,

@@ -78,6 +78,12 @@ def _print(report: TranscodeReport) -> None:
             _say(outcome, f"copied unchanged: {outcome.reason}")
         for warning in outcome.warnings:
             _say(outcome, f"warning: {warning}")
+    if alone := sum(o.action == "transcoded" and not o.independent for o in report.files):
+        print(
+            f"{alone} files were proven by the code base that wrote them: pip install 'gpushrink[convert-proof]' "
+            "brings a second one",
+            file=sys.stderr,
+        )
     counts = ", ".join(f"{report.count(a)} {a}" for a in ("transcoded", "passed", "unproven"))
     ratio = report.bytes_in / report.bytes_out if report.bytes_out else 1.0
     typer.echo(

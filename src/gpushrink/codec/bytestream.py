@@ -14,7 +14,7 @@ import zstandard
 from gpushrink.codec.entropy.cost import FRACTION_BITS, histogram_cost
 from gpushrink.errors import CorruptError
 
-__all__ = ["LZMA", "MATCHED", "STORED", "ZSTD", "expand", "squeeze", "zstd_compress", "zstd_expand"]
+__all__ = ["LZMA", "MATCHED", "STORED", "ZSTD", "expand", "lzma_compress", "squeeze", "zstd_compress", "zstd_expand"]
 
 STORED = 0
 ZSTD = 1
@@ -209,6 +209,11 @@ def _lzma_compress(data: bytes | memoryview, lc: int, lp: int, pb: int) -> bytes
     dict_bits = min(_DICT_BITS_MAX, max(_DICT_BITS_MIN, (len(data) - 1).bit_length()))
     stream = lzma.compress(data, format=lzma.FORMAT_RAW, filters=_filters(lc, lp, pb, dict_bits))
     return bytes([(pb * 5 + lp) * 9 + lc, dict_bits]) + stream
+
+
+def lzma_compress(data: bytes | memoryview) -> bytes:
+    """Code bytes, at least one, as LZMA with the properties that fit text and structures best."""
+    return _lzma_compress(data, *_LZMA_CHOICES[0])
 
 
 def _lzma_expand(coded: bytes | memoryview, size: int) -> bytes:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec import bytestream, planes
+from gpushrink.codec.headers import decode_headers
 from gpushrink.codec.varint import Cursor, pack_varint
 from gpushrink.errors import CorruptError, NewerVersionError
 from gpushrink.model import BlockCodec, SampleFormat, SlabShape
@@ -99,6 +100,8 @@ def decode_block(
     """
     if codec in (BlockCodec.STORED, BlockCodec.ZSTD, BlockCodec.LZMA, BlockCodec.MATCHED):
         return bytestream.expand(codec, coded, size=decoded, limit=decoded)
+    if codec == BlockCodec.HEADERS:
+        return decode_headers(coded, decoded)
     slab = parse_slab(codec, coded, decoded)
     return samples_as_frames(decode_samples(slab, slab_codec=slab_codec), slab.sample)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
+import warnings
 from collections import defaultdict
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -63,7 +64,8 @@ def crop(
     preview_only
         Draw, and write no images.
     accept_burned_in
-        Crop images that say they have burned-in annotation; they go on saying so.
+        Crop images that say they have burned-in annotation, and ultrasound and captures that do not say; what they
+        say stays.
     created
         What to state as time of creation; None takes SOURCE_DATE_EPOCH where it is set, else the clock.
 
@@ -76,9 +78,38 @@ def crop(
     DestinationError, VerifyError
         The result cannot be written, or does not read back as it was meant.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom's remarks on odd values are not for this run's user
+        return _crop(
+            Path(source),
+            Path(dest),
+            region=region,
+            series=series,
+            seed=seed if seed is not None else uuid.uuid4().hex,
+            preview=Path(preview) if preview else None,
+            preview_only=preview_only,
+            accept_burned_in=accept_burned_in,
+            force=force,
+            created=created or _now(),
+            progress=progress,
+        )
+
+
+def _crop(
+    source: Path,
+    dest: Path,
+    *,
+    region: Region,
+    series: str | None,
+    seed: str,
+    preview: Path | None,
+    preview_only: bool,
+    accept_burned_in: bool,
+    force: bool,
+    created: datetime,
+    progress: Progress | None,
+) -> CropReport:
     began = time.monotonic()
-    source, dest = Path(source), Path(dest)
-    seed = seed if seed is not None else uuid.uuid4().hex
     stacks, refused = _find(source, series, accept_burned_in)
     if isinstance(region, Box) and len(stacks) > 1:
         names = "; ".join(f"{s.uid} ({len(s.images)} files)" for s in stacks)
@@ -89,19 +120,19 @@ def crop(
     planned = [(stack, _resolve(region, stack)) for stack in stacks]
     if not preview_only:
         prepare_destination(source, dest, force=force)
-    drawn = [_preview(stack, box, Path(preview), i, len(planned)) for i, (stack, box) in enumerate(planned) if preview]
+    drawn = [_preview(stack, box, preview, i, len(planned)) for i, (stack, box) in enumerate(planned) if preview]
 
     outcomes = list(refused)
-    boxes, shapes, warnings = {}, {}, []
+    boxes, shapes, said = {}, {}, []
     total = len(refused) + sum(len(stack.images) for stack in stacks)
     written: list[Path] = []
     try:
         for stack, box in planned:
-            how = Derivation(box, seed, created or _now())
+            how = Derivation(box, seed, created)
             z = box.z or (0, stack.slices)
             boxes[how.uid(stack.uid)] = (box.x, box.y, z)
             shapes[how.uid(stack.uid)] = (z[1] - z[0], box.y[1] - box.y[0], box.x[1] - box.x[0])
-            warnings += _warnings(stack)
+            said += _warnings(stack)
             for image in stack.images if not preview_only else ():
                 outcome = _crop_image(image, stack, how, dest)
                 if outcome.written:
@@ -122,7 +153,7 @@ def crop(
         boxes=boxes,
         shapes=shapes,
         previews=tuple(drawn),
-        warnings=tuple(dict.fromkeys(warnings)),
+        warnings=tuple(dict.fromkeys(said)),
         seconds=round(time.monotonic() - began, 3),
     )
 
@@ -257,7 +288,7 @@ def _warnings(stack: Stack) -> list[str]:
     first = stack.images[0].header
     if str(first.get("BurnedInAnnotation", "")) == "YES":
         said.append(f"series {stack.uid}: burned-in annotation may be left in the crop; BurnedInAnnotation stays YES")
-    elif "BurnedInAnnotation" not in first and str(first.get("Modality", "")) in ("US", "SC", "OT", "XA", "RF"):
+    elif not first.get("BurnedInAnnotation") and str(first.get("Modality", "")) in ("US", "SC", "OT", "XA", "RF"):
         said.append(f"series {stack.uid}: does not say whether annotation is burned in; look at the crop")
     tags = first.keys()  # iterating the data set itself would decode its values
     if any(tag.group % 2 for tag in tags):

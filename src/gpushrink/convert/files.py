@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from gpushrink.errors import DestinationError, InputError
@@ -78,7 +79,8 @@ def put_bytes(path: Path, data: bytes) -> None:
     except OSError as error:
         raise DestinationError(f"{path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written to holds nothing to remove
+            temporary.unlink(missing_ok=True)
 
 
 def put_copy(source: Path, path: Path, data: bytes) -> None:

@@ -35,6 +35,7 @@ CROPPABLE = frozenset(
 )
 """Objects whose geometry this module knows whole. NM, RT Dose, SEG, whole-slide keep theirs elsewhere."""
 
+_OFTEN_ANNOTATED = ("US", "IVUS", "SC", "OT")
 _POINTS_AT_PIXELS = {"SEG": "segmentation", "RTSTRUCT": "structure set", "RTDOSE": "dose", "RTPLAN": "plan"}
 
 
@@ -79,8 +80,18 @@ def refusal_to_crop(ds: Any, *, accept_burned_in: bool) -> str:
         return "a mosaic: one image that holds many slices has no one plane"
     if "ConcatenationUID" in ds:
         return "part of a concatenation"
-    if str(ds.get("BurnedInAnnotation", "")) == "YES" and not accept_burned_in:
-        return "has burned-in annotation: a crop may keep or lose it, look first, then allow it"
+    return "" if accept_burned_in else _burned_in(ds, modality)
+
+
+def _burned_in(ds: Any, modality: str) -> str:
+    said = str(ds.get("BurnedInAnnotation") or "")
+    if said == "YES":
+        return "has burned-in annotation: a crop may keep or lose it, look first, then allow it (--accept-burned-in)"
+    if not said and modality in _OFTEN_ANNOTATED:
+        return (
+            f"does not say whether annotation is burned in, as it often is in {modality}: a crop may keep or lose it, "
+            "look first, then allow it (--accept-burned-in)"
+        )
     return ""
 
 

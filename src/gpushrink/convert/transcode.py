@@ -100,7 +100,9 @@ def transcode(
     choices: tuple[SeriesChoice, ...] = ()
     chosen: dict[Path, str] = {}
     if to == "smallest":
-        choices, chosen = choose_for_series([path for path, _ in listed], candidates, recompress=recompress)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            choices, chosen = choose_for_series([path for path, _ in listed], candidates, recompress=recompress)
     jobs = [
         _Job(path, relative, dest / relative, chosen.get(path, candidates[0].key), recompress, device)
         for path, relative in listed

@@ -5,6 +5,9 @@ Source: CuPy 14 and nvCOMP 6 reference; docs/design.md on what nvCOMP may be fed
 
 from __future__ import annotations
 
+import copy
+import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -33,7 +36,7 @@ def _aligned(size_bytes: int) -> int:
 
 
 class CudaDevice:
-    """Implement `Device` on one GPU, on one stream of its own: use one object for each slab in flight.
+    """Implement `Device` on one GPU, on one stream of its own: use one sibling for each slab in flight.
 
     Parameters
     ----------
@@ -56,6 +59,17 @@ class CudaDevice:
             raise DeviceUnavailableError(f"cuda needs CuPy and nvCOMP ({error}); gpushrink doctor says how") from error
         self._ordinal = ordinal
         self._modules: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._compiling = threading.Lock()
+        self._pool = self._cupy.cuda.MemoryPool()
+        self._begin_stream()
+        if memory_bytes is not None:
+            with self._device:  # a limit is the current device's
+                self._pool.set_limit(size=memory_bytes)
+
+    def _begin_stream(self) -> None:
+        ordinal = self._ordinal
+        # Page-locked memory on its way to the card, with the event that says when it has arrived.
+        self._staged: deque[tuple[Any, NDArray[Any]]] = deque()
         try:
             self._device = self._cupy.cuda.Device(ordinal)
             with self._device:
@@ -68,10 +82,17 @@ class CudaDevice:
                 )
         except (RuntimeError, ImportError) as error:  # CUDARuntimeError and nvCOMP's errors are RuntimeErrors
             raise DeviceUnavailableError(f"cuda:{ordinal} cannot be used: {error}; see gpushrink doctor") from error
-        self._pool = self._cupy.cuda.MemoryPool()
-        if memory_bytes is not None:
-            with self._device:  # a limit is the current device's
-                self._pool.set_limit(size=memory_bytes)
+
+    def sibling(self) -> CudaDevice:
+        """See `Device`: a stream of its own, the same pool, limit and compiled kernels."""
+        other = copy.copy(self)
+        other._begin_stream()
+        return other
+
+    def release(self) -> None:
+        """See `Device`."""
+        with self._device:
+            self._pool.free_all_blocks()
 
     @property
     def name(self) -> str:
@@ -105,15 +126,27 @@ class CudaDevice:
         return np.frombuffer(block, dtype, count).reshape(shape)
 
     def put(self, array: NDArray[Any]) -> DeviceArray:
-        """See `Device`."""
+        """See `Device`; staged in page-locked memory, so that the copy runs beside other streams' kernels."""
         with self._current():
-            # blocking: the caller may reuse the array; from pageable memory the copy is staged anyway.
-            return self._cupy.asarray(np.ascontiguousarray(array), blocking=True)
+            target = self._cupy.empty(array.shape, array.dtype)
+            if not array.size:
+                return target
+            while self._staged and self._staged[0][0].done:
+                self._staged.popleft()
+            staged = self.pinned(array.shape, array.dtype)
+            staged[...] = array
+            target.set(staged, stream=self._stream)
+            self._staged.append((self._stream.record(), staged))
+            return target
 
     def get(self, array: DeviceArray) -> NDArray[Any]:
-        """See `Device`."""
+        """See `Device`; what comes back lies in page-locked memory, which is reused when nothing holds it any more."""
         with self._current():
-            found: NDArray[Any] = self._cupy.asnumpy(array, stream=self._stream, blocking=True)
+            if not array.size:
+                return np.empty(array.shape, array.dtype)
+            landing = self.pinned(array.shape, array.dtype)
+            found: NDArray[Any] = self._cupy.asnumpy(array, stream=self._stream, out=landing, blocking=True)
+            self._staged.clear()  # the stream has been waited for
             return found
 
     def copy(self, source: DeviceArray, target: DeviceArray) -> None:
@@ -125,6 +158,12 @@ class CudaDevice:
         """See `Device`."""
         with self._current():
             target.fill(value)
+
+    def shift(self, target: DeviceArray, left: int, right: int) -> None:
+        """See `Device`."""
+        with self._current():
+            target <<= left
+            target >>= right
 
     def launch(
         self,
@@ -157,10 +196,11 @@ class CudaDevice:
 
     def _function(self, kernel: Kernel) -> Any:
         key = (kernel.file, kernel.options)
-        if key not in self._modules:
-            options = ("--std=c++17", *kernel.options)
-            self._modules[key] = self._cupy.RawModule(code=compose(kernel.file), options=options)
-        return self._modules[key].get_function(kernel.name)
+        with self._compiling:
+            if key not in self._modules:
+                options = ("--std=c++17", *kernel.options)
+                self._modules[key] = self._cupy.RawModule(code=compose(kernel.file), options=options)
+            return self._modules[key].get_function(kernel.name)
 
     def compress_chunks(self, data: DeviceArray, bounds: NDArray[np.int64]) -> list[bytes]:
         """See `Device`; chunks begin at multiples of 16 bytes, or are copied to where they do."""
@@ -242,11 +282,14 @@ class CudaDevice:
         """See `Device`."""
         self._stream.synchronize()
 
-    def shift(self, target: DeviceArray, left: int, right: int) -> None:
-        """See `Device`."""
-        with self._current():
-            target <<= left
-            target >>= right
+    @staticmethod
+    def count() -> int:
+        """Count the GPUs of this machine; 0 without CuPy or a driver."""
+        try:
+            found: int = import_module("cupy").cuda.runtime.getDeviceCount()
+        except (ImportError, RuntimeError):
+            return 0
+        return found
 
     def memory(self) -> DeviceMemory:
         """See `Device`; what the pool holds unused counts as free."""

@@ -60,6 +60,14 @@ class Device(Protocol):
         """Say which device this is, for reports."""
         ...
 
+    def sibling(self) -> Device:
+        """Return another queue on the same memory: its calls run beside this one's, in no order with them."""
+        ...
+
+    def release(self) -> None:
+        """Give back memory that is kept for later but holds no array, of this queue and its siblings."""
+        ...
+
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         """Allocate without a value."""
         ...

@@ -142,7 +142,7 @@ def _cards(cupy: Any, major: int) -> list[Finding]:
 
 
 def _trial(open_device: Callable[[], Device] | None) -> Finding:
-    what = "kernel and zstd round trip"
+    what = "kernels and zstd round trip"
     try:
         if open_device is None:
             from gpushrink.devices.cuda import CudaDevice

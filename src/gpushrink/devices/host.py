@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +22,25 @@ from gpushrink.errors import CorruptError
 __all__ = ["HostDevice"]
 
 _FILL = 0xC3  # what empty() holds: a kernel that relies on zeros is found
+
+
+class _Ledger:
+    """Count the bytes that live, for a device and its siblings."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.used, self._lock = limit, 0, threading.Lock()
+
+    def take(self, array: NDArray[Any]) -> NDArray[Any]:
+        with self._lock:
+            if self.used + array.nbytes > self.limit:
+                raise MemoryError(f"{array.nbytes} bytes asked, {self.used} of {self.limit} in use")
+            self.used += array.nbytes
+        weakref.finalize(array, self._give, array.nbytes)
+        return array
+
+    def _give(self, size_bytes: int) -> None:
+        with self._lock:
+            self.used -= size_bytes
 
 
 class HostDevice:
@@ -43,7 +65,7 @@ class HostDevice:
     ) -> None:
         self._schedule = schedule
         self._sanitizer = sanitizer
-        self._memory_bytes = memory_bytes
+        self._ledger = _Ledger(memory_bytes)
         self._modules: dict[tuple[str, tuple[str, ...]], EmulatedModule] = {}
         self.launches: dict[str, int] = {}
 
@@ -51,6 +73,15 @@ class HostDevice:
     def name(self) -> str:
         """Say which schedule runs."""
         return f"host emulation ({self._schedule}, sanitizer {self._sanitizer.value})"
+
+    def sibling(self) -> HostDevice:
+        """Return a device that shares the memory."""
+        other = copy.copy(self)
+        other._modules = {}
+        return other
+
+    def release(self) -> None:
+        """Return: nothing is kept."""
 
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         """Allocate, filled with a byte that nobody means."""
@@ -60,10 +91,7 @@ class HostDevice:
 
     def zeros(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> DeviceArray:
         """Allocate zeros."""
-        bytes_asked = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        if bytes_asked > self._memory_bytes:
-            raise MemoryError(f"{bytes_asked} bytes asked of a device of {self._memory_bytes}")
-        return np.zeros(shape, dtype)
+        return self._ledger.take(np.zeros(shape, dtype))
 
     def put(self, array: NDArray[Any]) -> DeviceArray:
         """Copy."""
@@ -145,5 +173,5 @@ class HostDevice:
         target >>= right
 
     def memory(self) -> DeviceMemory:
-        """Tell the limit; nothing is counted."""
-        return DeviceMemory(self._memory_bytes, self._memory_bytes)
+        """Tell what is left of the limit."""
+        return DeviceMemory(self._ledger.limit - self._ledger.used, self._ledger.limit)

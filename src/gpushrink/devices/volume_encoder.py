@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from gpushrink.codec.volume.payload import join_payload
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.entropy_stage import ResidentPayload, encode_resident
 from gpushrink.devices.volume_fit import DrawnSample
-from gpushrink.devices.volume_program import pack_model, volume_kernel
+from gpushrink.devices.volume_program import PREDICT_TURNS, pack_model, shared_coefficients, volume_kernel
 from gpushrink.devices.volume_shape import (
     BLOCK_THREADS,
     CONTEXTS,
@@ -63,10 +64,12 @@ class PaddedSlab:
         """Give the places of all planes."""
         return self.layout.size * self.geometry.depth
 
-    def launch(self, name: str, grid: tuple[int, ...], args: list[Any], tap_set: int = 0) -> None:
+    def launch(
+        self, name: str, grid: tuple[int, ...], args: list[Any], tap_set: int = 0, *, shared_bytes: int = 0
+    ) -> None:
         """Launch a kernel of volume_encode.cu; those that look at no neighbours take any tap set."""
         kernel = volume_kernel("volume_encode.cu", name, tap_set)
-        self.device.launch(kernel, grid=grid, block=(BLOCK_THREADS,), args=args)
+        self.device.launch(kernel, grid=grid, block=(BLOCK_THREADS,), args=args, shared_bytes=shared_bytes)
 
 
 class SlabEncoding:
@@ -87,14 +90,20 @@ class SlabEncoding:
         self._fit()
         return self._write()
 
-    def _launch(self, name: str, grid: tuple[int, ...], args: list[Any]) -> None:
-        self._padded.launch(name, grid, args, self._steer.tap_set)
+    def _launch(self, name: str, grid: tuple[int, ...], args: list[Any], *, shared_bytes: int = 0) -> None:
+        self._padded.launch(name, grid, args, self._steer.tap_set, shared_bytes=shared_bytes)
 
     def _predict(self, stage: int) -> None:
         """Predict every sample in one stage, edges included."""
         geometry, packed = self._geometry, self._device.put(pack_model(self._model))
+        room = shared_coefficients(self._model, stage)
         common = [*geometry.sizes, self._first, self._second, np.uint64(self._stage_size), np.uint32(stage)]
-        self._launch("predict_stage", geometry.grid(geometry.area), [self._planes, self._residuals, packed, *common])
+        self._launch(
+            "predict_stage",
+            geometry.grid(-(-geometry.area // PREDICT_TURNS)),
+            [self._planes, self._residuals, packed, *common, np.uint32(room)],
+            shared_bytes=4 * room,
+        )
         echoes = self._residuals[stage * self._stage_size : (stage + 1) * self._stage_size]
         self._launch("pad_residuals", geometry.grid(self._layout.size), [*geometry.sizes, self._first, echoes])
 
@@ -113,6 +122,17 @@ class SlabEncoding:
         model.levels = fit.choose_levels(self._steer, energies, pairs, self._padded.size)
 
     def _write(self) -> ResidentPayload:
+        device, model = self._device, self._model
+        counts, values = self._gather()
+        del self._residuals  # its memory serves the entropy stage
+        coded, raw = self._split(values)
+        main = encode_resident(device, coded, counts.sum(axis=0), judge=self._judge)
+        # A slab's parameters are a few thousand tokens: copies and launches would take longer than the host does.
+        whole = join_payload(model, counts, main.payload, raw, engine="auto")
+        return ResidentPayload(whole, len(whole) - len(main.payload) + main.judged_bytes)
+
+    def _gather(self) -> tuple[NDArray[np.int64], DeviceArray]:
+        """Count each plane's contexts, and lay the residuals out context by context."""
         device, geometry, model = self._device, self._geometry, self._model
         contexts = device.empty(geometry.depth * geometry.area, np.uint8)
         found = device.zeros((geometry.depth, CONTEXTS), np.uint32)
@@ -128,17 +148,11 @@ class SlabEncoding:
         begins, _ = bound_runs(counts)
         values = device.empty(geometry.depth * geometry.area, np.uint16)
         last = self._residuals[(model.stage_count - 1) * self._stage_size :]
-        order = wavefront_order(geometry.rows, geometry.columns).astype(np.uint32)
+        order = device.put(_order(geometry.rows, geometry.columns))
         self._launch(
-            "gather_values",
-            (geometry.depth,),
-            [last, contexts, device.put(order), device.put(begins), *geometry.sizes, values],
+            "gather_values", (geometry.depth,), [last, contexts, order, device.put(begins), *geometry.sizes, values]
         )
-        coded, raw = self._split(values)
-        main = encode_resident(device, coded, counts.sum(axis=0), judge=self._judge)
-        # A slab's parameters are a few thousand tokens: copies and launches would take longer than the host does.
-        whole = join_payload(model, counts, main.payload, raw, engine="auto")
-        return ResidentPayload(whole, len(whole) - len(main.payload) + main.judged_bytes)
+        return counts, values
 
     def _split(self, values: DeviceArray) -> tuple[DeviceArray, bytes]:
         device, count = self._device, len(values)
@@ -157,3 +171,9 @@ class SlabEncoding:
             args=[values, size, tile_bits, device.put(begins), raw],
         )
         return held, device.get(raw).astype("<u4").tobytes()[: (bits + 7) // 8]
+
+
+@lru_cache(maxsize=4)
+def _order(rows: int, columns: int) -> NDArray[np.uint32]:
+    """Give the wavefront order of a plane; the slabs of a volume share it."""
+    return wavefront_order(rows, columns).astype(np.uint32)

@@ -16,13 +16,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from gpushrink.codec.volume import slab
 from gpushrink.codec.volume.geometry import Layout, References
-from gpushrink.codec.volume.levels import LEVELS
+from gpushrink.codec.volume.levels import LEVELS, TAP_SETS
 from gpushrink.codec.volume.parameters import Model
 from gpushrink.codec.volume.payload import split_payload
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.entropy_stage import decode_resident
 from gpushrink.devices.volume_encoder import PaddedSlab, SlabEncoding
-from gpushrink.devices.volume_program import count_lag, pack_model, volume_kernel
+from gpushrink.devices.volume_program import count_lag, pack_model, shared_coefficients, volume_kernel
 from gpushrink.devices.volume_shape import (
     BLOCK_THREADS,
     SAMPLE_TYPES,
@@ -35,11 +35,13 @@ from gpushrink.devices.volume_shape import (
 )
 from gpushrink.errors import CorruptError
 
-__all__ = ["DeviceVolumeCodec"]
+__all__ = ["DeviceVolumeCodec", "decode_need", "encode_need"]
 
 # kernels/volume_decode.cu: FAULT_STALLED, and a count of lines that no plane has before it begins.
 _STALLED: Final = 2
 _NOT_BEGUN: Final = -6
+# Tables, models and small arrays.
+_FIXED_NEED: Final = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,23 @@ class _Coded:
     model: Model
     counts: NDArray[np.int64]
     values: DeviceArray
+
+
+def encode_need(shape: tuple[int, int, int], level: str) -> int:
+    """Estimate the bytes of device memory that encoding a slab takes at its peak."""
+    padded = shape[0] * (shape[1] + 5) * (shape[2] + 5)
+    way = max((LEVELS[level], *LEVELS[level].rivals), key=lambda one: len(TAP_SETS[one.tap_set].plain))
+    # Raw samples and planes; then residuals of each stage, contexts, values, tokens, and twice their size for rANS.
+    return padded * (2 + 2 + 2 * len(TAP_SETS[way.tap_set].plain) + 1 + 2 + 1 + 2) + 24 * way.fit_most + _FIXED_NEED
+
+
+def decode_need(shape: tuple[int, int, int]) -> int:
+    """Estimate the bytes of device memory that decoding a slab takes at its peak, whatever its level."""
+    geometry = SlabGeometry.of(shape)
+    stages = max(len(taps.plain) for taps in TAP_SETS)
+    places = Layout.wavefront(geometry.rows, geometry.columns).size * geometry.depth
+    # The wavefront's planes; streams, tokens and values; the samples that come out.
+    return places * (2 + 2 * stages) + geometry.depth * geometry.area * (2 + 1 + 2 + 2) + _FIXED_NEED
 
 
 class DeviceVolumeCodec:
@@ -121,11 +140,22 @@ class DeviceVolumeCodec:
             coded = self._read(payload, SlabGeometry.of((depth, rows, columns)), kind)
             # A step takes one set of neighbours; slabs under another begin a batch of their own.
             if slabs and slabs[-1].model.tap_set != coded.model.tap_set:
-                at = self._decode_batch(slabs, result, at)
+                at = self._decode_in_parts(slabs, result, at)
                 slabs = []
             slabs.append(coded)
-        self._decode_batch(slabs, result, at)
+        self._decode_in_parts(slabs, result, at)
         return result
+
+    def _decode_in_parts(self, slabs: list[_Coded], result: DeviceArray, at: int) -> int:
+        """Decode slabs side by side, or by halves where memory runs out; return where the next one begins."""
+        try:
+            return self._decode_batch(slabs, result, at)
+        except MemoryError:
+            if len(slabs) == 1:
+                raise
+        self._device.release()
+        middle = len(slabs) // 2
+        return self._decode_in_parts(slabs[middle:], result, self._decode_in_parts(slabs[:middle], result, at))
 
     def _decode_batch(self, slabs: list[_Coded], result: DeviceArray, at: int) -> int:
         """Decode slabs into the planes of `result` from `at` on; return where the next one's begin."""
@@ -153,7 +183,8 @@ class DeviceVolumeCodec:
         turns = whole.columns + 2 * (whole.rows - 1) + 5 + lag * (max(depths) - 1)
         found = np.full(whole.depth, _STALLED, np.uint32)
         if not self._stepped:
-            found = self._run(fixed, begins, ends, lag, model.tap_set)
+            room = max(shared_coefficients(one.model, model.stage_count - 1) for one in slabs)
+            found = self._run(fixed, begins, ends, lag, model.tap_set, room=room)
         if (found & _STALLED).any():
             found = self._run(fixed, begins, ends, lag, model.tap_set, turns=turns)
         for z in np.flatnonzero(found):
@@ -177,7 +208,7 @@ class DeviceVolumeCodec:
 
     def _run(
         self, fixed: list[Any], begins: NDArray[np.uint32], ends: NDArray[np.uint32], lag: int, tap_set: int,
-        *, turns: int = 0,
+        *, room: int = 0, turns: int = 0,
     ) -> NDArray[np.uint32]:  # fmt: skip
         """Decode all planes in one launch, or in so many turns; give what is wrong with each."""
         device, count = self._device, len(begins)
@@ -187,10 +218,11 @@ class DeviceVolumeCodec:
             *fixed, device.put(begins), device.put(ends), np.int32(lag), device.zeros(1, np.uint32),
             device.put(np.full(count, _NOT_BEGUN, np.int32)), faults,
         ]  # fmt: skip
+        shape: dict[str, Any] = {"grid": (count,), "block": (BLOCK_THREADS,)}
         if turns:
-            device.launch_turns(kernel, turns=turns, grid=(count,), block=(BLOCK_THREADS,), args=args)
+            device.launch_turns(kernel, turns=turns, args=[*args, np.uint32(0)], **shape)
         else:
-            device.launch(kernel, grid=(count,), block=(BLOCK_THREADS,), args=[*args, np.int32(-1)])
+            device.launch(kernel, args=[*args, np.uint32(room), np.int32(-1)], shared_bytes=4 * room, **shape)
         found: NDArray[np.uint32] = device.get(faults)
         return found
 

@@ -14,13 +14,26 @@ from gpushrink.codec.volume.levels import TAP_SETS, Tap
 from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, FLOOR_LEVELS, Model
 from gpushrink.devices.device import Kernel
 
-__all__ = ["TOKEN_DEFINES", "TOKEN_WARPS", "VOLUME_WARPS", "count_lag", "pack_model", "volume_kernel"]
+__all__ = [
+    "PREDICT_TURNS",
+    "TOKEN_DEFINES",
+    "TOKEN_WARPS",
+    "VOLUME_WARPS",
+    "count_lag",
+    "pack_model",
+    "shared_coefficients",
+    "volume_kernel",
+]
 
 # Eight warps: the ranks' matrix takes 4 KiB, and a line of 512 rows two turns.
 VOLUME_WARPS: Final = 8
 TOKEN_WARPS: Final = 8
 TOKEN_DEFINES: Final = (("TOKEN_WARPS", TOKEN_WARPS),)
+# How many times its threads a block of predict_stage goes through: its copy of the coefficients serves them all.
+PREDICT_TURNS: Final = 16
 _MOST_STAGES: Final = 3
+# With a kernel's own 5 KiB less than the 48 KiB that every card gives without being asked.
+_MOST_SHARED: Final = 40 << 10
 # How often a block looks whether the plane it waits for has come far enough: seconds, where microseconds are usual.
 _MOST_POLLS: Final = 1 << 24
 
@@ -43,6 +56,7 @@ def volume_kernel(file: str, name: str, tap_set: int) -> Kernel:
         ("COEFFICIENT_BITS", COEFFICIENT_BITS),
         ("FLOOR_LEVELS", FLOOR_LEVELS),
         ("MOST_POLLS", f"{_MOST_POLLS}u"),
+        ("PREDICT_TURNS", f"{PREDICT_TURNS}u"),
         ("RUN", f"{RUN}u"),
         ("ENERGIES", listed("TAP", taps.energy)),
         ("STEPS", listed("STEP", [(*one, *other) for one, other in taps.steps])),
@@ -67,6 +81,13 @@ def count_lag(tap_set: int) -> int:
     looked += [*taps.energy, *(tap for pair in taps.steps for tap in pair)]
     ahead = [column + 2 * row for role, row, column in looked if role > 0]
     return 1 + max([3, *ahead])
+
+
+def shared_coefficients(model: Model, stage: int) -> int:
+    """Return how many numbers of shared memory one stage's coefficients take, in rows of odd length; 0 if too many."""
+    tables = [part.coefficients[stage] for part in model.plane_models.values()]
+    most = max(len(table) * ((table.shape[1] + 1) | 1) for table in tables)  # W's coefficient is not stored
+    return most if 4 * most <= _MOST_SHARED else 0
 
 
 def pack_model(model: Model) -> NDArray[np.int32]:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Container
 
 __all__ = [
     "UNDEFINED",
-    "Found",
     "Known",
     "MoreError",
+    "Picked",
     "SurpriseError",
     "find_fragments_end",
     "tag_key",
@@ -22,7 +22,7 @@ __all__ = [
 ]
 
 UNDEFINED = 0xFFFFFFFF
-Found = dict[int, tuple[bytes, int, int]]
+Picked = dict[int, tuple[bytes, int, int]]
 """By key: VR (empty in implicit VR), offset of the value, length."""
 
 
@@ -80,7 +80,9 @@ _implicit_head = struct.Struct("<II").unpack_from
 _long_length = struct.Struct("<I").unpack_from
 
 
-def walk_explicit(data: bytes, at: int, end: int, wanted: Container[int], last: int, found: Found, known: Known) -> int:
+def walk_explicit(
+    data: bytes, at: int, end: int, wanted: Container[int], last: int, picked: Picked, known: Known
+) -> int:
     """Walk over explicit VR elements.
 
     Parameters
@@ -88,7 +90,7 @@ def walk_explicit(data: bytes, at: int, end: int, wanted: Container[int], last: 
     at, end
         Where the first element begins; where the data set ends, which may lie past the end of `data`.
     wanted
-        Keys to pick into `found`; of a tag that comes twice the later counts, as in pydicom.
+        Keys to pick into `picked`; of a tag that comes twice the later counts, as in pydicom.
     last
         The wanted key after whose head to stop.
     known
@@ -132,7 +134,7 @@ def walk_explicit(data: bytes, at: int, end: int, wanted: Container[int], last: 
             if key in wanted:
                 _learn(known, first, data, start, at)
                 first, cut = -1, value + length
-                found[key] = vr, value, length
+                picked[key] = vr, value, length
                 if key == last:
                     return value
             elif key == _CHARSET:
@@ -147,7 +149,9 @@ def walk_explicit(data: bytes, at: int, end: int, wanted: Container[int], last: 
     return at
 
 
-def walk_implicit(data: bytes, at: int, end: int, wanted: Container[int], last: int, found: Found, known: Known) -> int:
+def walk_implicit(
+    data: bytes, at: int, end: int, wanted: Container[int], last: int, picked: Picked, known: Known
+) -> int:
     """Walk over implicit VR elements; see `walk_explicit`."""
     start, first, cut = at, -1, at
     try:
@@ -170,7 +174,7 @@ def walk_implicit(data: bytes, at: int, end: int, wanted: Container[int], last: 
             if key in wanted:
                 _learn(known, first, data, start, at)
                 first, cut = -1, value + length
-                found[key] = b"", value, length
+                picked[key] = b"", value, length
                 if key == last:
                     return value
             elif key == _CHARSET:

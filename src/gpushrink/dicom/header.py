@@ -9,20 +9,22 @@ import io
 import math
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from gpushrink.dicom.geometry import Plane, Vector
+from gpushrink.dicom.geometry import Plane, Vector, normal_of
+from gpushrink.dicom.spans import may_be_dicom
 
-__all__ = ["ImageHeader", "PixelLayout", "may_be_dicom", "parse_header"]
+__all__ = ["ImageHeader", "PixelLayout", "parse_header"]
 
 _TAGS = [
-    "TransferSyntaxUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription",
-    "Modality", "ImageType", "InstanceNumber", "TemporalPositionIdentifier", "AcquisitionNumber", "EchoNumbers",
-    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SpacingBetweenSlices",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "RescaleSlope", "RescaleIntercept",
-    "RescaleType", "Units", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames",
-    "Rows", "Columns", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
+    "TransferSyntaxUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
+    "SeriesDescription", "Modality", "ImageType", "InstanceNumber", "TemporalPositionIdentifier", "AcquisitionNumber",
+    "EchoNumbers", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
+    "SpacingBetweenSlices", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "RescaleSlope",
+    "RescaleIntercept", "RescaleType", "Units", "DoseUnits", "DoseGridScaling", "GridFrameOffsetVector",
+    "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
+    "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
 ]  # fmt: skip
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _GE_PRIVATE = "1.2.840.113619.5.2"  # implicit little endian with big-endian pixel data
@@ -95,14 +97,6 @@ class ImageHeader:
     unit: str
 
 
-def may_be_dicom(head: bytes) -> bool:
-    """Tell from the first 132 bytes whether a file is worth parsing: as `gpushrink.dicom.spans` asks.
-
-    Without the preamble a data set may begin at byte 0: with group 2 or 8, in either byte order.
-    """
-    return head[128:132] == b"DICM" or head[:2] in (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02")
-
-
 def parse_header(head: bytes) -> ImageHeader | None:
     """Read the first bytes of a file, up to the value of its pixel data or farther.
 
@@ -144,6 +138,7 @@ def _pixels(dataset: Any, head: bytes, at: int) -> PixelLayout | None:
         return None
     photometric = str(dataset.get("PhotometricInterpretation", "") or "").strip()
     signed = _integer(dataset.get("PixelRepresentation")) == 1
+    bits = {0x0008: 32, 0x0009: 64}.get(element, bits)
     dtype = _FLOATS.get(element) or f"{'' if signed else 'u'}int{max(8, 1 << (max(1, bits) - 1).bit_length())}"
     whole = element != 0x0010 or bits in (8, 16, 32, 64)
     swapped = bits == 8 and not little and head[at + 4 : at + 6] == b"OW"
@@ -219,7 +214,7 @@ def _summary(dataset: Any, pixels: PixelLayout) -> ImageHeader:
         pixels=pixels,
         planes=tuple(None if mosaic else plane for plane, _ in frames),
         slopes=tuple(pair for _, pair in frames),
-        unit=_text(dataset, "RescaleType") or _text(dataset, "Units"),
+        unit=_text(dataset, "RescaleType") or _text(dataset, "Units") or _text(dataset, "DoseUnits"),
     )
 
 
@@ -227,15 +222,18 @@ def _frames(dataset: Any, count: int) -> Iterator[tuple[Plane | None, tuple[floa
     """Give the plane and the rescale of each frame, from the functional groups where there are such."""
     groups = dataset.get("PerFrameFunctionalGroupsSequence") or ()
     if len(groups) != count:
-        # What stands outside the groups places one frame; a cine loop's frames share no grid.
-        yield from ((_plane(dataset.get) if count == 1 else None, _slope(dataset.get)) for _ in range(count))
+        # What stands outside the groups places one frame; a cine loop's frames share no grid, a dose's do.
+        first, slope = _plane(dataset.get), _slope(dataset.get)
+        steps = (0.0,) if count == 1 else _numbers(dataset.get("GridFrameOffsetVector"), count)
+        for k in range(count):
+            yield _moved(first, steps[k] - steps[0]) if first and steps else None, slope
         return
     shared: Any = (dataset.get("SharedFunctionalGroupsSequence") or ({},))[0]
     for group in groups:
 
         def find(keyword: str, group: Any = group) -> Any:
-            sequence = _HOME[keyword]
-            items = group.get(sequence) or shared.get(sequence)
+            sequence = _HOME.get(keyword, "")
+            items = sequence and (group.get(sequence) or shared.get(sequence))
             return items[0].get(keyword) if items else None
 
         yield _plane(find), _slope(find)
@@ -268,7 +266,16 @@ def _plane(find: Any) -> Plane | None:
     return Plane(_vector(position), u, v, gaps, max(0.0, thickness[0]))
 
 
+def _moved(plane: Plane, distance: float) -> Plane:
+    """Return a plane moved along its normal."""
+    x, y, z = (at + distance * along for at, along in zip(plane.position, normal_of(plane), strict=True))
+    return replace(plane, position=(x, y, z))
+
+
 def _slope(find: Any) -> tuple[float, float] | None:
+    dose = _numbers(find("DoseGridScaling"), 1)
+    if dose is not None:
+        return dose[0], 0.0
     slope, intercept = _numbers(find("RescaleSlope"), 1), _numbers(find("RescaleIntercept"), 1)
     return None if slope is None or intercept is None else (slope[0], intercept[0])
 

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO, NamedTuple
 
 from gpushrink.dicom.elements import (
     UNDEFINED,
-    Found,
     Known,
     MoreError,
+    Picked,
     SurpriseError,
     find_fragments_end,
     tag_key,
@@ -192,9 +192,9 @@ class PlainReader:
             raise SurpriseError
         if head[at : at + 2] in (b"\0\0", b"\2\0"):
             raise SurpriseError
-        found: Found = {}
-        walk(head, at, size, _PICKED, _PIXELS, found, self._known[implicit])
-        pixels = found.pop(_PIXELS, None)
+        picked: Picked = {}
+        walk(head, at, size, _PICKED, _PIXELS, picked, self._known[implicit])
+        pixels = picked.pop(_PIXELS, None)
         if pixels is not None:
             vr, at, length = pixels
             if length == UNDEFINED:
@@ -206,7 +206,7 @@ class PlainReader:
             else:
                 raise SurpriseError
             _walk_tail(read, end, size, implicit)
-        return Plain(_convert(head, found, implicit), pixels and pixels[1:])
+        return Plain(_convert(head, picked, implicit), pixels and pixels[1:])
 
 
 def _read_meta(head: bytes, size: int) -> tuple[int, bytes]:
@@ -216,12 +216,12 @@ def _read_meta(head: bytes, size: int) -> tuple[int, bytes]:
     end = 144 + int.from_bytes(head[140:144], "little")
     if end > len(head) or end > size:
         raise SurpriseError
-    found: Found = {}
-    if walk_explicit(head, 132, end, _Everything(), -1, found, {}) != end or _SYNTAX not in found:
+    picked: Picked = {}
+    if walk_explicit(head, 132, end, _Everything(), -1, picked, {}) != end or _SYNTAX not in picked:
         raise SurpriseError
-    if any(key & 0xFFFF != 2 for key in found):
+    if any(key & 0xFFFF != 2 for key in picked):
         raise SurpriseError
-    vr, at, length = found[_SYNTAX]
+    vr, at, length = picked[_SYNTAX]
     syntax = head[at : at + length].rstrip(b"\0 ")
     if vr != b"UI" or not (syntax in (_IMPLICIT, _EXPLICIT) or _ENCAPSULATED.fullmatch(syntax)):
         raise SurpriseError
@@ -241,18 +241,18 @@ def _walk_tail(read: Callable[[int, int], bytes], at: int, size: int, implicit: 
         return
     if size - at > _MOST_TAIL:
         raise SurpriseError
-    tail, found = read(at, size - at), Found()
+    tail, picked = read(at, size - at), Picked()
     try:
-        (walk_implicit if implicit else walk_explicit)(tail, 0, size - at, _PICKED, -1, found, {})
+        (walk_implicit if implicit else walk_explicit)(tail, 0, size - at, _PICKED, -1, picked, {})
     except MoreError:
         raise SurpriseError from None
-    if found:
+    if picked:
         raise SurpriseError
 
 
-def _convert(head: bytes, found: Found, implicit: bool) -> dict[str, Any]:
+def _convert(head: bytes, picked: Picked, implicit: bool) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for key, (vr, at, length) in found.items():
+    for key, (vr, at, length) in picked.items():
         wanted = _WANTED.get(key)
         if wanted is None or length > _MOST_VALUE or not (implicit or vr == wanted.vr):
             raise SurpriseError

@@ -16,7 +16,7 @@ from gpushrink.dicom.elements import UNDEFINED
 from gpushrink.dicom.plain import HEAD_BYTES, Plain, PlainReader
 from gpushrink.model import SampleFormat
 
-__all__ = ["DicomFile", "PixelSpan", "describe", "describe_by_pydicom"]
+__all__ = ["DicomFile", "PixelSpan", "describe", "describe_by_pydicom", "may_be_dicom"]
 
 _TAGS = [
     "TransferSyntaxUID",
@@ -139,7 +139,7 @@ def describe(stream: BinaryIO, size: int, head: bytes = b"", *, reader: PlainRea
     if not head:
         stream.seek(0)
         head = stream.read(min(size, HEAD_BYTES))
-    if head[128:132] != b"DICM" and not _may_lack_preamble(head):
+    if not may_be_dicom(head):
         return "not DICOM"
     plain = (reader or PlainReader()).read(stream, size, head)
     return describe_by_pydicom(stream, size) if plain is None else _describe_plain(plain, size)
@@ -168,10 +168,14 @@ def describe_by_pydicom(stream: BinaryIO, size: int) -> DicomFile | str:
         return f"not readable as DICOM ({type(error).__name__}: {error})"
 
 
-def _may_lack_preamble(head: bytes) -> bool:
-    """Tell whether a data set may begin at byte 0: group 2 or 8, little or big endian, a plausible element."""
-    group = head[:2]
-    return group in (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02") and head[2:4] != b"\xff\xff"
+def may_be_dicom(head: bytes) -> bool:
+    """Tell from the first 132 bytes whether a file is worth parsing.
+
+    Without the preamble a data set may begin at byte 0: group 2 or 8, little or big endian, a plausible element.
+    """
+    if head[128:132] == b"DICM":
+        return True
+    return head[:2] in (b"\x08\x00", b"\x02\x00", b"\x00\x08", b"\x00\x02") and head[2:4] != b"\xff\xff"
 
 
 def _describe_plain(plain: Plain, size: int) -> DicomFile | str:

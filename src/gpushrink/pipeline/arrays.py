@@ -115,9 +115,11 @@ class Archive:
         UsageError
             If none does.
         """
-        if isinstance(series, VolumeInfo):
-            return series
         volumes = self.series()
+        if isinstance(series, VolumeInfo):
+            if series not in volumes[series.index : series.index + 1]:
+                raise UsageError(f"{series} is a volume of another archive")
+            return volumes[series.index]
         if isinstance(series, int):
             if not -len(volumes) <= series < len(volumes):
                 raise UsageError(f"the archive holds {len(volumes)} volumes; there is no volume {series}")

@@ -1,51 +1,78 @@
-"""Resolve the device that was asked for, once, to what runs the volume codec."""
+"""Resolve the devices that were asked for, once, to what runs the volume codec."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.table import CPU, SlabCodec
 from gpushrink.devices.device import Device
-from gpushrink.devices.volume_engine import DeviceVolumeCodec
+from gpushrink.devices.device_pool import DevicePool
+from gpushrink.devices.volume_engine import DeviceVolumeCodec, decode_need, encode_need
 from gpushrink.errors import DeviceUnavailableError, UsageError
 
 __all__ = ["DeviceSlabCodec", "open_slab_codec"]
 
+# The CPU until the CUDA path has been run and measured on a card; then "cuda:all,cpu".
+_AUTO: Final = "cpu"
+
 
 class DeviceSlabCodec:
-    """Run the volume codec on a device, one slab at a time: its memory is bounded by one slab's needs."""
+    """Run the volume codec on devices, several slabs at once: safe to call from many threads.
 
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self._codec = DeviceVolumeCodec(device)
-        self._lock = threading.Lock()
+    Parameters
+    ----------
+    pool
+        The devices.
+    spare
+        What takes a slab that no device has the memory for; None makes that an error. The bytes are the same.
+    """
+
+    def __init__(self, pool: DevicePool, *, spare: SlabCodec | None = None) -> None:
+        self._pool, self._spare = pool, spare
 
     @property
     def name(self) -> str:
-        """Name the device."""
-        return self._device.name
-
-    @property
-    def device(self) -> Device:
-        """Give the device, for what keeps its arrays there."""
-        return self._device
+        """Name the devices."""
+        return self._pool.name if self._spare is None else f"{self._pool.name}, {self._spare.name} as a spare"
 
     def encode(
         self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
     ) -> bytes:
         """Encode; see `gpushrink.codec.table.SlabCodec`."""
-        with self._lock:
-            return self._codec.encode_slab(stack, level=level, references=references)
+
+        def work(device: Device) -> bytes:
+            return DeviceVolumeCodec(device).encode_slab(stack, level=level, references=references)
+
+        depth, rows, columns = stack.shape
+        try:
+            return self._pool.run(work, need=encode_need((depth, rows, columns), level))
+        except MemoryError as error:
+            spare = self._spare_for(stack.shape, error)
+        return spare.encode(stack, level=level, references=references, threads=threads)
 
     def decode(self, payload: bytes, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Decode; see `gpushrink.codec.table.SlabCodec`."""
-        with self._lock:
-            return self._device.get(self._codec.decode_slab(payload, shape=shape, dtype=dtype))
+
+        def work(device: Device) -> NDArray[Any]:
+            return device.get(DeviceVolumeCodec(device).decode_slab(payload, shape=shape, dtype=dtype))
+
+        try:
+            return self._pool.run(work, need=decode_need(shape))
+        except MemoryError as error:
+            spare = self._spare_for(shape, error)
+        return spare.decode(payload, shape=shape, dtype=dtype)
+
+    def _spare_for(self, shape: tuple[int, ...], error: MemoryError) -> SlabCodec:
+        if self._spare is None:
+            raise DeviceUnavailableError(
+                f"a slab of {' x '.join(map(str, shape))} samples is too large for {self._pool.name} ({error}); "
+                "raise --device-memory, or name the CPU as a spare: --device cuda,cpu"
+            ) from None
+        return self._spare
 
 
 def open_slab_codec(device: str, *, device_memory: int | None = None) -> SlabCodec:
@@ -54,30 +81,52 @@ def open_slab_codec(device: str, *, device_memory: int | None = None) -> SlabCod
     Parameters
     ----------
     device
-        ``"cpu"``; ``"cuda"`` or ``"cuda:N"``; ``"auto"``, which is the CPU until the CUDA path has been measured on a
-        card; ``"host"``, the kernels emulated on the CPU, for tests of this project.
+        ``"cpu"``; ``"cuda"``, ``"cuda:N"``, ``"cuda:N,M"`` or ``"cuda:all"``, each of these also with ``",cpu"`` behind
+        it, and the CPU takes the slabs that no card has the memory for; ``"auto"``, which is the CPU until the CUDA
+        path has been measured on a card; ``"host"``, the kernels emulated on the CPU, for tests of this project.
     device_memory
-        The most bytes of device memory to use; None for what is free.
+        The most bytes of each device's memory to use; None for what is free.
 
     Raises
     ------
     UsageError
         If the name is none of these.
     DeviceUnavailableError
-        If the device or a library it needs is missing; ``gpushrink doctor`` says which.
+        If a device or a library it needs is missing; ``gpushrink doctor`` says which.
     """
-    if device in ("auto", "cpu"):
+    wanted = _AUTO if device == "auto" else device
+    if wanted == "cpu":
         return CPU
-    kind, _, ordinal = device.partition(":")
-    if kind == "host" and not ordinal:
+    cards, spare = wanted.removesuffix(",cpu"), CPU if wanted.endswith(",cpu") else None
+    kind, _, numbers = cards.partition(":")
+    ordinals = _ordinals(kind, numbers) if kind in ("cuda", "host") else None
+    if ordinals is None or (":" in cards and not numbers):
+        known = "auto, cpu, cuda, cuda:N, cuda:N,M, cuda:all, nor one of these with ,cpu behind it"
+        raise UsageError(f"device {device!r} is none of {known}")
+    devices = [_open(kind, ordinal, device_memory) for ordinal in ordinals]
+    return DeviceSlabCodec(DevicePool(devices, memory_bytes=device_memory), spare=spare)
+
+
+def _ordinals(kind: str, numbers: str) -> list[int] | None:
+    """Give the devices that are meant, each once; None where the text means none."""
+    if not numbers:
+        return [0]
+    if numbers == "all" and kind == "cuda":
+        from gpushrink.devices.cuda import CudaDevice
+
+        return list(range(max(1, CudaDevice.count())))  # with none, opening the first one says what is missing
+    parts = numbers.split(",")
+    return sorted({int(part) for part in parts}) if all(part.isdigit() for part in parts) else None
+
+
+def _open(kind: str, ordinal: int, device_memory: int | None) -> Device:
+    if kind == "host":
         from gpushrink.devices.host import HostDevice
 
-        return DeviceSlabCodec(HostDevice())
-    if kind != "cuda" or (":" in device and not ordinal.isdigit()):
-        raise UsageError(f"device {device!r} is none of auto, cpu, cuda, cuda:N")
+        return HostDevice() if device_memory is None else HostDevice(memory_bytes=device_memory)
     try:
         from gpushrink.devices.cuda import CudaDevice
 
-        return DeviceSlabCodec(CudaDevice(int(ordinal or 0), memory_bytes=device_memory))
+        return CudaDevice(ordinal, memory_bytes=device_memory)
     except ImportError as error:
         raise DeviceUnavailableError(f"cuda needs CuPy and nvCOMP ({error}); `gpushrink doctor` says how") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,13 +123,18 @@ class Gather:
         """List the slices of the result that a block holds bytes of, in order."""
         return sorted({position for target in data.targets() for _, position in self._frames_in(target)})
 
-    def place_samples(self, data: DataBlock, slab: CodedSlab, samples: Array) -> bool:
-        """Take the frames of a slab [slice, component, row, column] that lies in the same space as the result.
+    def place_samples(self, data: DataBlock, slab: CodedSlab, bring: Callable[[], Array]) -> bool:
+        """Take the wanted frames of a slab.
+
+        Parameters
+        ----------
+        bring
+            Gives its samples [slice, component, row, column] in the space of the result; called only if any is wanted.
 
         Returns
         -------
         bool
-            False where the block's targets are no whole frames: then `place_bytes` must take it.
+            False where the block's targets are no whole frames of the slab: then `place_bytes` must take it.
         """
         size = self._form.size
         pairs: list[tuple[int, int]] = []
@@ -139,9 +144,11 @@ class Gather:
                 if rest or offset < target.file_offset or offset + size > target.file_offset + target.length:
                     return False
                 pairs.append((source, position))
+        if not pairs:
+            return True
         if not self._form.matches(slab):
-            return not pairs
-        samples = samples.view(self._form.bits)
+            return False
+        samples = bring().view(self._form.bits)
         rows, columns = self._part
         for source, position, count in _runs(pairs):
             self._come(range(position, position + count))

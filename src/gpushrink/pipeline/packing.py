@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import accumulate
 from pathlib import Path
 
 from gpushrink.archive import blocks
 from gpushrink.archive.writer import ArchiveWriter, ByteSink
 from gpushrink.codec import bytestream
-from gpushrink.codec.slab import encode_slab, slab_ranges
+from gpushrink.codec.headers import encode_headers
+from gpushrink.codec.slab import LEVELS, encode_slab, slab_ranges
 from gpushrink.codec.table import CPU, SlabCodec
 from gpushrink.dicom.scan import Scan, scan_files
 from gpushrink.dicom.source import hash_file, read_ranges
@@ -31,6 +31,8 @@ _FLIGHT_BYTES = 256 << 20
 _PROBE_LEVEL = 1
 _CLEARLY = 0.98
 _LARGE = 2 << 20  # volumes below this are no work to share
+# Headers that come out so many times smaller do share: as any bytes they would be larger, and take long to code.
+_SHARED = 24
 _BLOCK_COST = 32  # a block's header and its share of the index, in bytes
 
 
@@ -254,7 +256,9 @@ def _submit(
     """Begin a job; those of a batch each by itself, and where levels allow the time, all their bytes together."""
     if not isinstance(job, BatchJob):
         return _Promise((pool.submit(_run, job, found, level, slab_codec, share),))
-    solid = None if level == "fast" else pool.submit(_run_together, job, found, level)
+    # Headers are coded together in any case: what is left must be several to have something in common.
+    several = sum(isinstance(one, SlabJob) or one.role is not Role.HEADER for one in job.jobs) > 1
+    solid = pool.submit(_run_together, job, found, level) if several and level != "fast" else None
     return _Promise(tuple(pool.submit(_run, one, found, level, slab_codec, share) for one in job.jobs), solid)
 
 
@@ -264,44 +268,46 @@ def _run(
     if isinstance(job, HashJob):
         return [_Coded(hashes=tuple((ids, hash_file(found[ids[0]])) for ids in job.groups))]
     if isinstance(job, SlabJob):
-        volume, role = job.volume, Role.PIXELS
+        volume = job.volume
         frames = [read_ranges(found[f.file_id], [(f.offset, volume.frame_bytes)])[0] for f in job.frames]
         data = b"".join(frames)
         shape = SlabShape(len(frames), volume.rows, volume.columns)
         codec, coded = encode_slab(data, shape, volume.sample, level=level, slab_codec=slab_codec, threads=threads)
-    else:
-        data = _gather(job, found)
-        if job.role == Role.ENCAPSULATED:
-            return [_encode(part, content, _effort(job.role, level)) for part, content in _split_streams(job, data)]
-        return [_encode(job, data, _effort(job.role, level))]
-    ids = tuple(sorted({target.file_id for target in job.targets}))
-    return [_Coded(blocks.pack_data(len(data), job.targets, coded), codec, role, len(data), ids)]
+        return [_finish(job, codec, coded, len(data))]
+    pieces = _gather(job, found)
+    if job.role == Role.ENCAPSULATED:
+        return [_encode(part, content, _effort(job.role, level)) for part, content in _split_streams(job, pieces)]
+    if job.role == Role.HEADER:
+        return [_encode_headers(job, pieces, level)]
+    return [_encode(job, b"".join(pieces), _effort(job.role, level))]
 
 
-def _split_streams(job: BytesJob, data: bytes) -> Iterator[tuple[BytesJob, bytes]]:
+def _split_streams(job: BytesJob, pieces: Sequence[bytes]) -> Iterator[tuple[BytesJob, bytes]]:
     """Give a job for each kind of stream in a job, with its bytes: compressed images of one kind are alike."""
     from gpushrink.codec.matched import group_streams  # here: native studies need it not
 
-    begins = [0, *accumulate(piece.length for piece in job.pieces)]
-    groups = group_streams([memoryview(data)[begins[k] : begins[k + 1]] for k in range(len(job.pieces))])
+    groups = group_streams([memoryview(piece) for piece in pieces])
     for group in range(max(groups) + 1):
         chosen = [k for k in range(len(groups)) if groups[k] == group]
-        if len(chosen) == len(groups):
-            yield job, data
-        else:
-            yield job.part(chosen), b"".join(data[begins[k] : begins[k + 1]] for k in chosen)
+        part = job if len(chosen) == len(groups) else job.part(chosen)
+        yield part, b"".join(pieces[k] for k in chosen)
 
 
 def _encode(job: BytesJob, data: bytes, effort: int) -> _Coded:
     """Code bytes that are no samples; see `bytestream.squeeze`."""
     kind, coded = bytestream.squeeze(data, effort=effort)
+    return _finish(job, BlockCodec(kind), coded, len(data))
+
+
+def _finish(job: BytesJob | SlabJob, codec: BlockCodec, coded: bytes, decoded: int) -> _Coded:
+    role = job.role if isinstance(job, BytesJob) else Role.PIXELS
     ids = tuple(sorted({target.file_id for target in job.targets}))
-    return _Coded(blocks.pack_data(len(data), job.targets, coded), BlockCodec(kind), job.role, len(data), ids)
+    return _Coded(blocks.pack_data(decoded, job.targets, coded), codec, role, decoded, ids)
 
 
 def _run_together(job: BatchJob, found: Sequence[Found], level: str) -> list[_Coded]:
     """Code the bytes of a batch together, if a fast stage finds that its jobs repeat each other."""
-    data, apart, at = _gather(job.solid, found), 0, 0
+    data, apart, at = b"".join(_gather(job.solid, found)), 0, 0
     for one in job.jobs:
         apart += len(bytestream.zstd_compress(data[at : at + one.size], level=_PROBE_LEVEL))
         at += one.size
@@ -310,7 +316,7 @@ def _run_together(job: BatchJob, found: Sequence[Found], level: str) -> list[_Co
     return [_encode(job.solid, data, 4 if level == "max" else 2)]
 
 
-def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
+def _gather(job: BytesJob, found: Sequence[Found]) -> list[bytes]:
     """Read the pieces of a job, opening each file once for neighbouring pieces."""
     parts: list[bytes] = []
     at = 0
@@ -320,7 +326,19 @@ def _gather(job: BytesJob, found: Sequence[Found]) -> bytes:
             ranges.append((job.pieces[at].offset, job.pieces[at].length))
             at += 1
         parts += read_ranges(found[file_id], ranges)
-    return b"".join(parts)
+    return parts
+
+
+def _encode_headers(job: BytesJob, headers: Sequence[bytes], level: str) -> _Coded:
+    """Code headers by what they share or, where that is little, as any bytes."""
+    size = sum(map(len, headers))
+    coded = encode_headers(headers, effort=LEVELS.index(level))
+    if coded is not None and len(coded) * _SHARED < size:
+        return _finish(job, BlockCodec.HEADERS, coded, size)
+    kind, plain = bytestream.squeeze(b"".join(headers), effort=_effort(job.role, level))
+    if coded is not None and len(coded) < len(plain):
+        return _finish(job, BlockCodec.HEADERS, coded, size)
+    return _finish(job, BlockCodec(kind), plain, size)
 
 
 def _effort(role: Role, level: str) -> int:

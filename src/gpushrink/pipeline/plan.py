@@ -21,6 +21,8 @@ __all__ = ["BatchJob", "BytesJob", "HashJob", "Job", "Piece", "SlabJob", "plan_j
 # Headers coded together: enough to share all that slices have in common, little enough to hold in memory.
 HEADER_BYTES = 8 << 20
 BLOCK_BYTES = 8 << 20
+# A block of headers ends between two of them: what a header shares with the one before is lost where it is cut.
+HEADER_BLOCK_BYTES = 16 << 20
 # A volume smaller than this costs less among other bytes than with a block and a model of its own.
 TINY_VOLUME = 2 << 10
 # Each piece has as many targets as its file has copies, up to 1024; the format's limit is 2^19.
@@ -230,17 +232,18 @@ class _Planner:
         """Code pieces together in blocks of bounded size, splitting large ones."""
         batch: list[Piece] = []
         size = targets = 0
+        most = HEADER_BLOCK_BYTES if role is Role.HEADER else BLOCK_BYTES
         for piece in pieces:
             at, left = piece.offset, piece.length
             targets += 1 + len(self._scan.copies.get(piece.file_id, ()))
-            if targets > BLOCK_TARGETS and batch:
+            if batch and (targets > BLOCK_TARGETS or (role is Role.HEADER and size + left > most)):
                 yield from self._block(role, batch)
                 batch, size, targets = [], 0, 0
             while left:
-                part = min(left, BLOCK_BYTES - size)
+                part = min(left, most - size)
                 batch.append(Piece(piece.file_id, at, part))
                 at, left, size = at + part, left - part, size + part
-                if size == BLOCK_BYTES:
+                if size == most:
                     yield from self._block(role, batch)
                     batch, size = [], 0
         if batch:

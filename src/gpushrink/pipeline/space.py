@@ -8,11 +8,11 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from gpushrink.codec.table import CPU, CodedSlab, SlabCodec
+from gpushrink.codec.table import CPU, CodedSlab
 from gpushrink.devices.device import Device
 from gpushrink.devices.volume_engine import DeviceVolumeCodec
+from gpushrink.errors import DeviceUnavailableError, UsageError
 from gpushrink.model import BlockCodec
-from gpushrink.pipeline.device import DeviceSlabCodec, open_slab_codec
 
 __all__ = ["Array", "ArraySpace", "DeviceSpace", "HostSpace", "fits_batch", "open_space", "stays_on_device"]
 
@@ -186,6 +186,35 @@ def stays_on_device(slab: CodedSlab, space: ArraySpace) -> bool:
 
 
 def open_space(device: str, *, device_memory: int | None = None) -> ArraySpace:
-    """Open where the arrays of a device live; names and errors are those of `gpushrink.pipeline.device`."""
-    codec: SlabCodec = open_slab_codec(device, device_memory=device_memory)
-    return DeviceSpace(codec.device) if isinstance(codec, DeviceSlabCodec) else HostSpace()
+    """Open where the arrays of a device live; an array lives on one.
+
+    Parameters
+    ----------
+    device
+        ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; ``"auto"``, which is the CPU, as for packing; ``"host"``, the kernels
+        emulated on the CPU, for tests of this project.
+    device_memory
+        The most bytes of device memory to use; None for what is free.
+
+    Raises
+    ------
+    UsageError
+        If the name is none of these.
+    DeviceUnavailableError
+        If the device or a library it needs is missing; ``gpushrink doctor`` says which.
+    """
+    if device in ("auto", "cpu"):
+        return HostSpace()
+    kind, _, ordinal = device.partition(":")
+    if kind == "host" and not ordinal:
+        from gpushrink.devices.host import HostDevice
+
+        return DeviceSpace(HostDevice() if device_memory is None else HostDevice(memory_bytes=device_memory))
+    if kind != "cuda" or (":" in device and not ordinal.isdigit()):
+        raise UsageError(f"device {device!r} is none of auto, cpu, cuda, cuda:N: an array lives on one device")
+    try:
+        from gpushrink.devices.cuda import CudaDevice
+
+        return DeviceSpace(CudaDevice(int(ordinal or 0), memory_bytes=device_memory))
+    except ImportError as error:
+        raise DeviceUnavailableError(f"cuda needs CuPy and nvCOMP ({error}); `gpushrink doctor` says how") from None

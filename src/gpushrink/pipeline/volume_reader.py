@@ -199,8 +199,8 @@ def _form(header: ImageHeader) -> FrameFormat:
 
 
 def _place(gather: Gather, fetched: Fetched, space: ArraySpace) -> None:
-    if fetched.slab is not None:
-        samples = fetched.samples if fetched.on_device else space.put(fetched.samples)
-        if gather.place_samples(fetched.data, fetched.slab, samples):
-            return
-    gather.place_bytes(fetched.data, fetched.as_bytes(space))
+    def bring() -> Array:
+        return fetched.samples if fetched.on_device else space.put(fetched.samples)
+
+    if fetched.slab is None or not gather.place_samples(fetched.data, fetched.slab, bring):
+        gather.place_bytes(fetched.data, fetched.as_bytes(space))

@@ -13,7 +13,8 @@ import numpy as np
 from gpushrink.archive.block_file import BlockFile
 from gpushrink.archive.layout import BlockType
 from gpushrink.dicom.geometry import Geometry, Rescale, Vector, lay_grid
-from gpushrink.dicom.header import ImageHeader, may_be_dicom, parse_header
+from gpushrink.dicom.header import ImageHeader, parse_header
+from gpushrink.dicom.spans import may_be_dicom
 from gpushrink.dicom.stacks import Stack, arrange_stacks
 from gpushrink.errors import CorruptError
 from gpushrink.model import Role, Target

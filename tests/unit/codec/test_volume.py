@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +117,21 @@ def test_worked_example_of_the_specification_holds() -> None:
     for engine in ("numpy", "auto"):
         decoded = decode_slab(stored, shape=(3, 2, 3), dtype=np.uint16, engine=engine)
         np.testing.assert_array_equal(decoded, 10 * z + 3 * y + x)
+
+
+@pytest.mark.parametrize("level", ["fast", "default", "max"])
+def test_encode_slab_takes_at_most_six_times_its_memory(level: str) -> None:
+    """What encoding a slab of full size allocates at its peak, beside the slab, is at most six times its bytes."""
+    pytest.importorskip("numba")
+    draw = np.random.default_rng(4)
+    z, y, x = np.indices((28, 512, 512), np.int32)
+    samples = (800 + 300 * np.sin(x / 40 + z / 9) * np.cos(y / 30) + draw.normal(0, 9, x.shape)).astype(np.uint16)
+    del z, y, x
+    encode_slab(samples[:2, :60, :60], level=level)  # compiles, and fills tables that stay
+    tracemalloc.start()
+    try:
+        encode_slab(samples, level=level)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak <= 6 * samples.nbytes

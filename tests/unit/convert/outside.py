@@ -85,7 +85,13 @@ JUDGES = ("pixels", "dcmdump", "render", "gdcm", "dciodvfy")
 def judge(before: Path, after: Path, key: str) -> dict[str, str]:
     """Let every judge look at a file that was transcoded to `key`."""
     looks = (same_pixels, dumps, same_picture, opens_in_gdcm, nothing_new)
-    return {name: look(before, after, key) for name, look in zip(JUDGES, looks, strict=True)}
+    verdict = {}
+    for name, look in zip(JUDGES, looks, strict=True):
+        try:
+            verdict[name] = look(before, after, key)
+        except Exception as error:  # a decoder that gives up on the result is a complaint like another
+            verdict[name] = f"{type(error).__name__}: {error}"
+    return verdict
 
 
 def same_pixels(before: Path, after: Path, key: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from made_dicom import MARK, ROOT, mark_place, write_enhanced, write_series
 from pydicom.dataset import Dataset
 
-from gpushrink.convert import AutoBody, Box, crop, parse_around, parse_box, parse_mm
+from gpushrink.convert import AutoBody, Box, CropOutcome, crop, parse_around, parse_box, parse_mm
 from gpushrink.errors import InputError, UsageError
 
 KINDS = ("axial", "tilted", "oblique")
@@ -87,6 +87,61 @@ def test_crop_changes_the_uids_it_must_and_no_other(tmp_path: Path) -> None:
         series.add(new.SeriesInstanceUID)
     assert len(series) == 1
     assert series != {f"{ROOT}.200"}
+
+
+def uids(ds: Dataset, path: str = "") -> dict[str, str]:
+    """List every UID of a data set by its place in it, but for the account of where a crop came from."""
+    found = {}
+    for element in ds:
+        place = f"{path}/{element.keyword or element.tag}"
+        if element.VR == "SQ" and element.keyword not in (
+            "SourceImageSequence",
+            "DerivationImageSequence",
+            "SourceImageEvidenceSequence",
+        ):
+            for index, item in enumerate(element.value):
+                found |= uids(item, f"{place}{index}")
+        elif element.VR == "UI":
+            found[place] = str(element.value)
+    return found
+
+
+@pytest.mark.parametrize("multiframe", [False, True])
+def test_every_other_uid_stays(tmp_path: Path, multiframe: bool) -> None:
+    """References to other objects, synchronization and frames of reference are those of the source."""
+
+    def add(ds: Dataset, index: int) -> None:
+        reference = Dataset()
+        reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = "1.2.840.10008.5.1.4.1.1.2", f"{ROOT}.7"
+        ds.ReferencedImageSequence, ds.SynchronizationFrameOfReferenceUID = [reference], f"{ROOT}.301"
+        ds.IrradiationEventUID, ds.InstanceCreatorUID = f"{ROOT}.302", f"{ROOT}.303"
+
+    if multiframe:
+        path = write_enhanced(tmp_path / "in" / "00.dcm", "axial")
+        ds = pydicom.dcmread(path)
+        add(ds, 0)
+        ds.save_as(path)
+    else:
+        write_series(tmp_path / "in", "axial", change=add)
+    crop(tmp_path / "in", tmp_path / "out", region=BOX, seed="s")
+    for path in (tmp_path / "out").iterdir():
+        old, new = (uids(pydicom.dcmread(folder / path.name)) for folder in (tmp_path / "in", tmp_path / "out"))
+        assert old.keys() == new.keys()
+        assert len(old) >= 9
+        assert {k for k in old if old[k] != new[k]} == {"/SOPInstanceUID", "/SeriesInstanceUID"}
+
+
+def test_interrupted_crop_leaves_nothing(tmp_path: Path) -> None:
+    """Half a series would pass for a whole one: what was written before the interruption goes."""
+
+    def stop(done: int, total: int, outcome: CropOutcome) -> None:
+        if done == 4:
+            assert list((tmp_path / "out").iterdir())
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        crop(write_series(tmp_path / "in", "axial"), tmp_path / "out", region=BOX, progress=stop)
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_crop_with_one_seed_writes_the_same_bytes_again(tmp_path: Path) -> None:
@@ -194,6 +249,20 @@ def test_crop_refuses_burned_in_annotation_until_it_is_accepted(tmp_path: Path) 
         crop(source, tmp_path / "out", region=BOX)
     crop(source, tmp_path / "out", region=BOX, accept_burned_in=True)
     assert all(pydicom.dcmread(p).BurnedInAnnotation == "YES" for p in (tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(("modality", "refused"), [("US", True), ("SC", True), ("CT", False), ("MR", False)])
+def test_crop_refuses_ultrasound_and_captures_that_do_not_say(tmp_path: Path, modality: str, refused: bool) -> None:
+    """Where annotation is often burned in, silence is no denial; "NO" is one."""
+    source = write_series(tmp_path / "in", "axial", change=lambda ds, i: setattr(ds, "Modality", modality))
+    if refused:
+        with pytest.raises(InputError, match="does not say whether annotation is burned in"):
+            crop(source, tmp_path / "out", region=BOX)
+        for path in source.iterdir():
+            ds = pydicom.dcmread(path)
+            ds.BurnedInAnnotation = "NO"
+            ds.save_as(path)
+    assert crop(source, tmp_path / "out", region=BOX).count("cropped") == 5
 
 
 def test_crop_with_a_truncated_slice_writes_nothing(tmp_path: Path) -> None:

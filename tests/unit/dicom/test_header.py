@@ -14,6 +14,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian, JPEGBaseline8Bit
 
 import trees
+from gpushrink.dicom.geometry import lay_grid
 from gpushrink.dicom.header import parse_header
 from gpushrink.dicom.spans import DicomFile, describe
 
@@ -107,6 +108,31 @@ def test_functional_groups_place_each_frame() -> None:
     assert header.planes[0] is not None
     assert (header.planes[0].spacing, header.planes[0].thickness) == ((0.5, 0.75), 2.0)
     assert header.slopes == ((1, -5), (2, -5), (3, -5))
+
+
+@pytest.mark.parametrize("first", [0.0, 30.0])
+def test_dose_grid_places_its_frames_along_the_normal(first: float) -> None:
+    """Offsets count from the first frame, whether they begin with 0 or with its place. PS3.3 C.8.8.3.2."""
+    tags = {
+        "GridFrameOffsetVector": [first, first + 2.5, first + 5],
+        "PixelSpacing": ["2", "3"],
+        "DoseGridScaling": "0.001",
+        "DoseUnits": "GY",
+    }
+    header = parse_header(trees.dicom_bytes(np.stack([PIXELS] * 3), frames=3, z=30.0, tags=tags))
+    assert header is not None
+    assert [one.position[2] for one in header.planes if one] == [30, 32.5, 35]
+    assert (header.slopes, header.unit) == (((0.001, 0.0),) * 3, "GY")
+    geometry = lay_grid(header.planes)
+    assert geometry is not None
+    assert geometry.spacing == (2.5, 2, 3)
+
+
+def test_cine_loop_has_no_place_for_its_frames() -> None:
+    """One position does not place many frames."""
+    header = parse_header(trees.dicom_bytes(np.stack([PIXELS] * 3), frames=3, z=30.0))
+    assert header is not None
+    assert header.planes == (None, None, None)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from gpushrink.dicom import scan as scan_module
 from gpushrink.dicom.scan import Scan, scan_files
 from gpushrink.dicom.walk import Walk, walk_sources
 from gpushrink.errors import InputError, UsageError
+from gpushrink.model import Role
 from gpushrink.pipeline.plan import BatchJob, BytesJob, HashJob, SlabJob, plan_jobs
 
 RNG = np.random.default_rng(11)
@@ -121,6 +122,24 @@ def test_plan_is_the_same_every_time_and_covers_every_byte_once(study: Path) -> 
             covered[target.file_id][target.file_offset : target.file_offset + target.length] = b"\1" * target.length
     assert all(all(part) for part in covered.values())
     assert hashed == {i for i, item in enumerate(walk.found) if item.entry.kind == 0}
+
+
+def test_blocks_of_headers_end_between_two_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header that would be cut begins the next block; one larger than any block is cut all the same."""
+    for k in range(9):
+        (tmp_path / f"{k}").write_bytes(
+            trees.dicom_bytes(image(), number=k, z=float(k), extra=b"z" * (5000 * (k == 8)))
+        )
+    walk, scan = scanned(tmp_path)
+    monkeypatch.setattr("gpushrink.pipeline.plan.HEADER_BLOCK_BYTES", 1300)
+    monkeypatch.setattr("gpushrink.pipeline.plan.SOLID_BYTES", 0)
+    blocks = [job for job in plan_jobs(walk.found, scan) if isinstance(job, BytesJob) and job.role is Role.HEADER]
+    assert all(job.size <= 1300 for job in blocks)
+    assert len(blocks) > 6
+    whole = {(i, 0): file.native.offset for i, file in scan.dicom.items() if file.native is not None}
+    pieces = [piece for job in blocks for piece in job.pieces]
+    assert all(piece.length == whole[piece.file_id, 0] for piece in pieces if piece.offset == 0)
+    assert sum(piece.length for piece in pieces) > 5000
 
 
 def test_walk_lists_in_order_of_stored_path_whatever_the_file_system_says(

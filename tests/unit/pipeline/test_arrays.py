@@ -10,13 +10,21 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import ExplicitVRBigEndian, RLELossless
 
 import gpushrink
 import trees
 from gpushrink.archive.layout import BlockType
 from gpushrink.archive.reader import read_catalogue
-from gpushrink.errors import AmbiguousSeriesError, CorruptError, InputError, TruncatedError, UsageError
+from gpushrink.errors import (
+    AmbiguousSeriesError,
+    CorruptError,
+    InputError,
+    MissingCodecError,
+    TruncatedError,
+    UsageError,
+)
 from gpushrink.model import BlockCodec, Role
 
 RNG = np.random.default_rng
@@ -317,7 +325,7 @@ def test_bits_outside_the_sample_are_dropped(tmp_path: Path) -> None:
             assert (found.max() <= 2047 and found.min() < 0) if signed else (2047 < found.max() <= 4095)
 
 
-def test_compressed_pixel_data_is_decoded_by_pydicom(tmp_path: Path) -> None:
+def test_compressed_pixel_data_is_decoded_by_pydicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """RLE frames, which pydicom itself decodes, come as samples; what cannot be decoded is an error that says so."""
     images = smooth((3, 20, 24), np.int16)
     files = {}
@@ -332,6 +340,10 @@ def test_compressed_pixel_data_is_decoded_by_pydicom(tmp_path: Path) -> None:
         assert info.encoding == RLELossless
         np.testing.assert_array_equal(opened.volume(), images)
         np.testing.assert_array_equal(opened.volume(slices=slice(1, 2), columns=slice(3, 8)), images[1:2, :, 3:8])
+        with monkeypatch.context() as patch:
+            patch.setattr(Decoder, "is_available", False)
+            with pytest.raises(MissingCodecError, match="pip install"):
+                opened.volume()
     bad = {
         name: content.replace(b"1.2.840.10008.1.2.5\x00", b"1.2.840.10008.1.2.9\x00") for name, content in files.items()
     }
@@ -361,6 +373,8 @@ def test_float_samples_come_as_floats(name: str, bits: int, tmp_path: Path) -> N
     data = pydicom.dcmread(io.BytesIO(trees.dicom_bytes(np.zeros((20, 24), np.uint16), tags={"NumberOfFrames": 3})))
     del data.PixelData, data.BitsStored, data.HighBit, data.PixelRepresentation
     data.BitsAllocated = bits
+    if bits == 32:
+        del data.BitsAllocated  # wrong, but no reason to fail
     setattr(data, name, images.tobytes())
     out = io.BytesIO()
     data.save_as(out, enforce_file_format=True)
@@ -505,6 +519,16 @@ def test_an_array_is_the_caller_s_own(tmp_path: Path) -> None:
         np.testing.assert_array_equal(opened.volume(), images)
         array = np.from_dlpack(opened.volume())  # what torch.from_dlpack takes
         np.testing.assert_array_equal(array, images)
+
+
+def test_volume_of_another_archive_is_refused(tmp_path: Path) -> None:
+    """What one archive lists is not taken for a volume of another, though its index would fit."""
+    one = pack(tmp_path / "1", series_files(smooth((3, 20, 24), np.int16)))
+    other = pack(tmp_path / "2", series_files(smooth((4, 20, 24), np.int16)))
+    with gpushrink.open(one) as first:
+        info = first.series()[0]
+    with gpushrink.open(other) as second, pytest.raises(UsageError, match="another archive"):
+        second.volume(info)
 
 
 def test_closed_archive_says_so(tmp_path: Path) -> None:

@@ -42,6 +42,7 @@ __all__ = [
 _MOST_COEFFICIENT: Final = 1 << 15
 _MOST_WEIGHT: Final = 1 << 12
 _MOST_WEIGHED: Final = 20_000
+_WEIGHED_AT_ONCE: Final = 4096
 _MOST_WEIGHT_BITS: Final = 18
 # Voxels drawn side by side: they share what the memory brings, and fits are no worse (docs/decisions/volume-codec.md).
 RUN: Final = 16
@@ -67,16 +68,20 @@ def draw_sample(planes: list[tuple[int, int, int]], layout: Layout, level: Level
     begin += (index * 2654435761 % (1 << 32)) % room
     chosen = np.minimum((begin[:, None] + np.arange(RUN)).ravel()[:count], total - 1)
     which, within = np.divmod(chosen, area)
-    row, column = np.divmod(within, layout.columns)
-    table = np.array(planes, np.int64).reshape(-1, 3)
-    plane = table[which, 0]
-    places = plane * layout.size + layout.origin + row * layout.row_step + column
-    return Sample(places, (table[which, 1] - plane) * layout.size, (table[which, 2] - plane) * layout.size, layout)
+    del chosen  # samples are large: what has served makes room
+    table = np.array(planes, np.int64).reshape(-1, 3) * layout.size
+    places = (table[:, 0] + layout.origin)[which]
+    row = within // layout.columns
+    places += within
+    # A row of the padded plane is longer than one of samples.
+    places += row * (layout.row_step - layout.columns)
+    del within, row
+    return Sample(places, (table[:, 1] - table[:, 0])[which], (table[:, 2] - table[:, 0])[which], layout)
 
 
 def fit_stage(
     sums: ModuleType, sample: Sample, samples: NDArray[np.uint16], residuals: NDArray[np.int16], stage_size: int,
-    taps: TapSet, stage: int, classes: NDArray[np.int64], class_count: int, grain: int, span: int,
+    taps: TapSet, stage: int, classes: NDArray[np.uint16], class_count: int, grain: int, span: int,
     threads: int = 1,
 ) -> NDArray[np.int32]:  # fmt: skip
     """Fit one stage's coefficients by least squares, one set a class, each drawn towards the common one.
@@ -88,7 +93,7 @@ def fit_stage(
     if stage > 0:
         noise = sums.sum_magnitudes(sample, residuals, (stage - 1) * stage_size, taps.energy)
         weights = weigh(noise, floor_of(noise, len(taps.energy)), weight_bits(span, len(noise)))
-    order = np.argsort(classes.astype(np.uint16), kind="stable")
+    order = np.argsort(classes, kind="stable")
     sizes = np.bincount(classes, minlength=class_count)
     bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
     found = sums.sum_products(
@@ -115,8 +120,13 @@ def weight_bits(span: int, count: int) -> int:
 
 def weigh(noise: NDArray[np.int32], floor: int, bits: int) -> NDArray[np.int32]:
     """Return whole weights from 1 to 2^bits that fall with the square of the noise around a voxel."""
-    ratio = (floor << bits) // (10 * noise.astype(np.int64) + floor)
-    weights: NDArray[np.int32] = np.maximum(ratio * ratio >> bits, 1).astype(np.int32)
+    ratio = noise.astype(np.int64)
+    ratio *= 10
+    ratio += floor
+    np.floor_divide(floor << bits, ratio, out=ratio)
+    ratio *= ratio
+    ratio >>= bits
+    weights: NDArray[np.int32] = np.maximum(ratio, 1, out=ratio).astype(np.int32)
     return weights
 
 
@@ -133,19 +143,20 @@ def solve_stage(sums: NDArray[np.int64], sizes: NDArray[np.int64], grain: int) -
     class_count, width = sums.shape[:2]
     if width == 0:
         return np.zeros((class_count, 0), np.int32)
-    squares, products = sums[:, :, :-1].astype(np.float64), sums[:, :, -1].astype(np.float64)
     unit = np.eye(width)
-    whole = squares.sum(axis=0)
-    ridge = np.trace(whole) / width * 1e-5 + 1e-3
-    common = np.linalg.solve(whole + ridge * unit, products.sum(axis=0))
+    # All voxels' sums together stay below 2^63 too.
+    whole = sums.sum(axis=0).astype(np.float64)
+    ridge = np.trace(whole[:, :-1]) / width * 1e-5 + 1e-3
+    common = np.linalg.solve(whole[:, :-1] + ridge * unit, whole[:, -1])
     if class_count == 1:
         return _quantise(common[None], grain)
-    trace = np.trace(squares, axis1=1, axis2=2) / width
-    ridges = trace * 2e-4 + 1e-3 + 4 * trace / np.maximum(sizes, 1)
-    found = np.linalg.solve(squares + ridges[:, None, None] * unit, (products + ridges[:, None] * common)[:, :, None])[
-        :, :, 0
-    ]
-    found[sizes == 0] = common
+    found = np.empty((class_count, width))
+    # One by one: all classes' matrices in doubles would take more room than the slab.
+    for one, size in enumerate(sizes.tolist()):
+        own = sums[one].astype(np.float64)
+        trace = np.trace(own[:, :-1]) / width
+        ridge = trace * 2e-4 + 1e-3 + 4 * trace / max(size, 1)
+        found[one] = np.linalg.solve(own[:, :-1] + ridge * unit, own[:, -1] + ridge * common) if size else common
     return _quantise(found, grain)
 
 
@@ -192,11 +203,15 @@ def solve_weights(columns: NDArray[np.int32], target: NDArray[np.int32]) -> tupl
     Non-negative least squares, first plainly, then relative to the expected magnitude.
     """
     weights = np.full(len(columns), 1 / max(len(columns), 1))
-    wide = columns.astype(np.float64)
-    wanted = target.astype(np.float64)
     for _ in range(2):
-        scale = 1 / ((weights[:, None] * wide).sum(axis=0) + 1.0)
-        both = multiply_long(wide, np.vstack([wide, wanted]) * np.square(scale))
+        both = np.zeros((len(columns), len(columns) + 1))
+        for begin in range(0, len(target), _WEIGHED_AT_ONCE):
+            some = columns[:, begin : begin + _WEIGHED_AT_ONCE].astype(np.float64)
+            expected = np.ones(some.shape[1])
+            for weight, row in zip(weights, some, strict=True):
+                expected += weight * row
+            wanted = target[None, begin : begin + _WEIGHED_AT_ONCE]
+            both += multiply_long(some, np.vstack([some, wanted]) * np.square(1 / expected))
         weights = _solve_non_negative(both[:, :-1], both[:, -1])
     stored = np.clip(np.rint(weights * (1 << WEIGHT_BITS)), 0, _MOST_WEIGHT).astype(np.int32)
     return stored, stored @ columns

@@ -73,11 +73,12 @@ def fit_model(
         part = fit.choose_classes(steer, model.taps(kind).directions, activity[0], activity[1], kind)
         model.plane_models[kind] = part
         classes[kind] = _classify(part, activity, model.taps(kind).directions)
+        del activity
     for stage in range(model.stage_count):
         for kind, sample in drawn.items():
             part, taps = model.plane_models[kind], model.taps(kind)
             classed = stage > 0 or model.stage_count == 1
-            chosen = classes[kind] if classed else np.zeros(len(sample.places), np.int64)
+            chosen = classes[kind] if classed else np.zeros(len(sample.places), np.uint16)
             count = part.count_classes(taps.directions) if classed else 1
             part.coefficients.append(
                 fit.fit_stage(
@@ -113,8 +114,12 @@ def fit_model(
     model.levels = fit.choose_levels(steer, energies, resolved, planes.size)
 
 
-def _classify(part: PlaneModel, activity: tuple[NDArray[np.int32], ...], directions: int) -> NDArray[np.int64]:
+def _classify(part: PlaneModel, activity: tuple[NDArray[np.int32], ...], directions: int) -> NDArray[np.uint16]:
     spatial, temporal, direction = activity
-    found = np.searchsorted(part.spatial, spatial, side="right") * (len(part.temporal) + 1)
-    found = found + np.searchsorted(part.temporal, temporal, side="right")
-    return found * 4 + direction if directions == 4 else found
+    found = np.searchsorted(part.spatial, spatial, side="right").astype(np.uint16)
+    found *= np.uint16(len(part.temporal) + 1)
+    found += np.searchsorted(part.temporal, temporal, side="right").astype(np.uint16)
+    if directions == 4:
+        found *= np.uint16(4)
+        found += direction.astype(np.uint16)
+    return found

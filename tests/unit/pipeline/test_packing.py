@@ -1,0 +1,80 @@
+"""What is coded how: the pipeline's own choices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import trees
+from gpushrink.model import BlockCodec, Role, Target
+from gpushrink.pipeline import api, packing
+from gpushrink.pipeline.plan import BytesJob, Piece
+
+IMAGE = np.random.default_rng(4).integers(0, 900, (64, 64)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("level", ["fast", "default", "max"])
+def test_headers_of_a_series_are_coded_by_what_they_share(level: str, tmp_path: Path) -> None:
+    """The headers of a series of some length go through their own codec, at every level, and come back."""
+    (tmp_path / "series").mkdir()
+    for k in range(48):
+        content = trees.dicom_bytes(IMAGE + k, number=k, z=k * 2.0)
+        (tmp_path / "series" / f"{k:03}").write_bytes(content)
+    report = api.pack(tmp_path / "series", tmp_path / "archive", level=level, threads=1)
+    assert report.verified
+    assert report.codecs.get(BlockCodec.HEADERS) == 1
+    assert api.unpack(tmp_path / "archive", tmp_path / "out").worst() is None
+    assert trees.differences(tmp_path / "series", tmp_path / "out") == []
+
+
+def test_headers_that_share_nothing_are_coded_as_any_bytes() -> None:
+    """What comes out smaller is kept."""
+    headers = [bytes(np.random.default_rng(k).integers(97, 101, 3000, dtype=np.uint8)) for k in range(3)]
+    pieces = tuple(Piece(k, 0, 3000) for k in range(3))
+    job = BytesJob(Role.HEADER, pieces, tuple(Target(3000 * k, 3000, k, 0) for k in range(3)))
+    coded = packing._encode_headers(job, headers, "default")
+    assert coded.codec is BlockCodec.LZMA
+    assert coded.decoded == 9000
+    assert len(coded.payload) < 0.4 * 9000
+
+
+def _tried_together(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[bool, packing.PackReport]:
+    """Pack; tell whether everything was also coded as one block."""
+    tried = []
+    run = packing._run_together
+
+    def note(*arguments: object) -> list[packing._Coded]:
+        found = run(*arguments)  # type: ignore[arg-type]
+        tried.append(bool(found))
+        return found
+
+    monkeypatch.setattr(packing, "_run_together", note)
+    report = api.pack(folder, target, threads=1)
+    assert report.verified
+    return any(tried), report
+
+
+def test_all_together_is_tried_and_kept_where_files_repeat_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same samples in two formats: one block of all bytes holds them once."""
+    (tmp_path / "study").mkdir()
+    noise = np.random.default_rng(5).integers(0, 60_000, (90, 90), dtype=np.uint16)
+    (tmp_path / "study" / "a").write_bytes(trees.dicom_bytes(noise))
+    (tmp_path / "study" / "b").write_bytes(trees.dicom_bytes(noise.astype(np.int16), series="2.25.9"))
+    tried, report = _tried_together(tmp_path / "study", tmp_path / "archive", monkeypatch)
+    assert tried
+    assert report.archive_bytes < 1.2 * noise.nbytes
+
+
+def test_all_together_is_not_tried_where_it_cannot_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures that the volume codec codes far better than any dictionary are coded once."""
+    (tmp_path / "study").mkdir()
+    smooth = np.cumsum(np.random.default_rng(6).integers(-1, 2, (90, 90)), axis=1).cumsum(axis=0).astype(np.int16)
+    for k in range(6):
+        content = trees.dicom_bytes(smooth + k, number=k, z=float(k), series=f"2.25.{k % 2}")
+        (tmp_path / "study" / f"{k}").write_bytes(content)
+    tried, _ = _tried_together(tmp_path / "study", tmp_path / "archive", monkeypatch)
+    assert not tried
