@@ -31,11 +31,22 @@ def test_bench_on_the_emulation_proves_and_measures(tmp_path: Path) -> None:
         pytest.skip(f"no host compiler: {missing}")
     status, table, steps = run(tmp_path, "--device", "host")
     assert status == 0, table
-    assert list(steps) == ["machine", "doctor", "tests", "memcheck", "codec", "vendor", "peers"]
-    for what in ("encode default, with the host's fit", "decode fast, kernels alone", "CPU zstd -3 encode"):
+    assert list(steps) == [
+        "machine", "doctor", "tests", "memcheck", "codec", "files", "vendor", "host part", "peers",
+    ]  # fmt: skip
+    for what in (
+        "encode default, 2 slabs in flight",
+        "decode fast, kernels alone",
+        "unpack default of host by cpu",
+        "CPU zstd -3 encode",
+    ):
         assert what in table
     kernels = steps["codec"]["result"]["kernels"]["default"]  # type: ignore[index]
     assert kernels["decode_planes"]["launches"] == 1
+    assert {"predict_stage", "sum_products", "rans_decode"} <= set(kernels)
+    assert all(one["share_of_copy"] > 0 for one in kernels.values())
+    files = steps["files"]["result"]
+    assert files["archives_equal_the_cpu_s"] == {"fast": True, "default": True}  # type: ignore[index]
 
 
 def test_bench_without_a_card_fails_and_still_writes(tmp_path: Path) -> None:

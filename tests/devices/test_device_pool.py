@@ -15,11 +15,12 @@ from numpy.typing import DTypeLike, NDArray
 import gpushrink
 from gpushrink.codec.table import CPU
 from gpushrink.codec.volume.slab import CHAIN, encode_slab
+from gpushrink.devices import volume_engine
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.device_pool import DevicePool
 from gpushrink.devices.emulation.build import find_compiler
 from gpushrink.devices.host import HostDevice
-from gpushrink.devices.volume_engine import DeviceVolumeCodec
+from gpushrink.devices.volume_engine import DeviceVolumeCodec, decode_need, encode_need
 from gpushrink.dicom.synthetic import write_series
 from gpushrink.errors import DeviceUnavailableError, UsageError
 from gpushrink.pipeline.device import DeviceSlabCodec, open_slab_codec
@@ -180,3 +181,23 @@ def test_device_names_that_mean_nothing_are_refused(name: str) -> None:
     """A name is understood whole or not at all."""
     with pytest.raises(UsageError, match="none of"):
         open_slab_codec(name)
+
+
+@pytest.mark.parametrize("level", ["fast", "default", "max"])
+def test_needs_are_at_least_what_a_slab_takes(level: str) -> None:
+    """A device with just the memory that is estimated has enough for a slab, both ways; one of a quarter has not."""
+    shape = (6, 260, 330)
+    z, y, x = np.indices(shape)
+    samples = (300 * np.sin(x / 9 + z) + 5 * y + np.random.default_rng(3).normal(0, 9, shape)).astype(np.int16)
+    expected = encode_slab(samples, level=level)
+    fixed = volume_engine._FIXED_NEED
+    encoding, decoding = encode_need(shape, level), decode_need(shape)
+    assert DeviceVolumeCodec(HostDevice(memory_bytes=encoding)).encode_slab(samples, level=level) == expected
+    decoder = DeviceVolumeCodec(HostDevice(memory_bytes=decoding))
+    assert (decoder.decode_slab(expected, shape=shape, dtype="int16") == samples).all()
+    with pytest.raises(MemoryError):
+        DeviceVolumeCodec(HostDevice(memory_bytes=(encoding - fixed) // 4)).encode_slab(samples, level=level)
+    with pytest.raises(MemoryError):
+        DeviceVolumeCodec(HostDevice(memory_bytes=(decoding - fixed) // 4)).decode_slab(
+            expected, shape=shape, dtype="int16"
+        )
