@@ -27,8 +27,8 @@ __all__ = ["PackReport", "RoleSizes", "pack_to_sink"]
 
 # Source bytes on their way: each costs several while it is coded, whatever the number of threads.
 _FLIGHT_BYTES = 256 << 20
-# Jobs are tried together where Zstandard, at the level, makes them this much smaller so.
-_PROBE_LEVEL = 1
+# Jobs are tried together where Zstandard makes them this much smaller so; its lowest levels look back too little.
+_PROBE_LEVEL = 3
 _CLEARLY = 0.98
 _LARGE = 2 << 20  # volumes below this are no work to share
 # Headers that come out so many times smaller do share: as any bytes they would be larger, and take long to code.

@@ -73,6 +73,21 @@ def test_files_of_two_kinds_are_packed_in_blocks_of_their_own(mixed: Path, tmp_p
     assert trees.differences(mixed, tmp_path / "out") == []
 
 
+def test_pixels_that_lie_in_a_broken_file_too_are_stored_once(tmp_path: Path) -> None:
+    """Small folders are packed in one block where their parts repeat each other, however far apart."""
+    image = np.random.default_rng(12).integers(0, 4096, (640, 512), dtype=np.uint16)
+    content = trees.dicom_bytes(image)
+    sizes = []
+    for name, broken in (("one", b""), ("both", b"no DICOM at all" + content[300:])):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "image.dcm").write_bytes(content)
+        if broken:
+            (folder / "broken").write_bytes(broken)
+        sizes.append(api.pack(folder, tmp_path / f"{name}.gsz", level="default").archive_bytes)
+    assert sizes[1] < 1.15 * sizes[0]
+
+
 def test_parts_of_a_job_hold_its_pieces_and_their_targets(mixed: Path) -> None:
     """Whatever pieces are chosen, each target aims its piece's bytes at the same place as before."""
     walk = walk_sources([mixed])
