@@ -157,8 +157,9 @@ def test_help_and_version_start_fast_without_numba() -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals as on POSIX")
-def test_interrupted_pack_leaves_nothing_behind(tmp_path: Path) -> None:
-    """A pack ended by a signal exits with 130 and leaves no archive and no temporary file."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_interrupted_pack_leaves_nothing_behind(number: signal.Signals, tmp_path: Path) -> None:
+    """A pack ended by a signal exits with 130, says so in one line, and leaves no archive and no temporary file."""
     source = tmp_path / "source"
     source.mkdir()
     for k in range(40):
@@ -169,8 +170,10 @@ def test_interrupted_pack_leaves_nothing_behind(tmp_path: Path) -> None:
     deadline = time.monotonic() + 60
     while not list(out.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 130
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.decode().splitlines() == ["gpushrink: interrupted; nothing half-written is left"]
     assert list(out.iterdir()) == []
 
 

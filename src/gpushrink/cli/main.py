@@ -53,7 +53,8 @@ def run(arguments: list[str] | None = None) -> None:
     end = words.index("--") if "--" in words else len(words)
     debug = "--debug" in words[:end]
     words = [word for k, word in enumerate(words) if k >= end or word != "--debug"]
-    signal.signal(signal.SIGTERM, _terminate)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, _interrupt)
     try:
         app(words, standalone_mode=True)
     except GpushrinkError as error:
@@ -65,7 +66,7 @@ def run(arguments: list[str] | None = None) -> None:
         # The reader of our output went away (`gpushrink list ... | head`): nothing more to say to it.
         sys.stderr.close()
         sys.exit(141)
-    except KeyboardInterrupt:
+    except (_InterruptedError, KeyboardInterrupt):
         print("gpushrink: interrupted; nothing half-written is left", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
@@ -75,6 +76,9 @@ def run(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """Unwind as Ctrl-C does, so that temporary files go."""
-    raise KeyboardInterrupt
+class _InterruptedError(BaseException):
+    """Unwind everything, so that temporary files go; typer would answer KeyboardInterrupt itself, and say less."""
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise _InterruptedError
