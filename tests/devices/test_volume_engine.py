@@ -13,7 +13,7 @@ from gpushrink.devices import host, volume_program
 from gpushrink.devices.device import Kernel
 from gpushrink.devices.emulation.build import Sanitizer, find_compiler
 from gpushrink.devices.emulation.module import KernelFaultError
-from gpushrink.devices.emulation.schedule import EVERY_SCHEDULE, Schedule
+from gpushrink.devices.emulation.schedule import EVERY_SCHEDULE, Order, Schedule
 from gpushrink.devices.host import HostDevice
 from gpushrink.devices.program import compose
 from gpushrink.devices.volume_engine import DeviceVolumeCodec
@@ -167,15 +167,45 @@ def test_decode_that_waits_in_vain_is_done_in_steps(monkeypatch: pytest.MonkeyPa
 def test_decoder_without_one_of_its_fences_raises_an_alarm(
     planted: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TSan sees the race between planes where a fence or barrier is taken out.
-
-    Blocks run one after the other here, so a count that comes too early, without a barrier before it, cannot be seen.
-    """
+    """TSan sees the race between planes where a fence or barrier is taken out."""
     monkeypatch.setattr(host, "compose", lambda name: plant(compose(name), *planted))
     samples = volume((3, 5, 6), "int16", seed=5, content="noise")
     payload = encode_slab(samples, level="fast")
     with pytest.raises(KernelFaultError, match="data race"):
         DeviceVolumeCodec(HostDevice(sanitizer=Sanitizer.THREAD)).decode_slab(payload, shape=(3, 5, 6), dtype="int16")
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        ("needed = min(line + lag, plane.lines)", "needed = -6"),
+        ("needed = min(line + lag, plane.lines)", "needed = min(line + lag - 1, plane.lines)"),
+        ("__syncthreads();\n        if (threadIdx.x == 0u && step < 0)", "if (threadIdx.x == 0u && step < 0)"),
+    ],
+    ids=["no wait", "a line too early", "no barrier before the count"],
+)
+def test_decoder_that_waits_too_little_gives_other_samples(
+    planted: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where planes are under way at once, each wait and its length are needed; as they are, the samples are right."""
+    samples = volume((6, 20, 30), "int16", seed=5)
+    payload = encode_slab(samples)
+    together = Schedule(Order.RANDOM, residents=3)
+
+    def decode() -> NDArray[np.generic] | None:
+        try:
+            codec = DeviceVolumeCodec(HostDevice(schedule=together))
+            found: NDArray[np.generic] = codec.decode_slab(payload, shape=samples.shape, dtype="int16")
+        except CorruptError:
+            return None
+        return found
+
+    right = decode()
+    assert right is not None
+    assert (right == samples).all()
+    monkeypatch.setattr(host, "compose", lambda name: plant(compose(name), *planted))
+    wrong = decode()
+    assert wrong is None or (wrong != samples).any()
 
 
 def plant(text: str, right: str, wrong: str) -> str:

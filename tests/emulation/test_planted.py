@@ -75,6 +75,12 @@ def test_run_spin_on_a_later_block_is_diagnosed() -> None:
         launch("spin")
 
 
+def test_run_blocks_at_once_wait_for_each_other() -> None:
+    """The same wait ends where both blocks are under way, whichever comes first."""
+    for reverse in (False, True):
+        launch("spin", schedule=Schedule(Order.RANDOM, reverse_blocks=reverse, residents=2))
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -20,7 +20,17 @@ from gpushrink.errors import DeviceUnavailableError
 
 __all__ = ["CompileError", "KernelRecord", "LaunchRecord", "Sanitizer", "build", "find_compiler", "kernel_names_in"]
 
-_SOURCES = ("context.h", "driver.cpp", "fiber.h", "runtime.cpp", "runtime.h", "sanitizers.h", "shim.h")
+_SOURCES = (
+    "context.h",
+    "driver.cpp",
+    "fiber.h",
+    "launch.h",
+    "residents.h",
+    "runtime.cpp",
+    "runtime.h",
+    "sanitizers.h",
+    "shim.h",
+)
 _KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(')
 # No -fwrapv and no -fno-strict-aliasing: what a host compiler may assume, nvcc may too.
 _WARNINGS = ("-Wall", "-Wextra", "-Werror=return-type", "-Wno-unknown-pragmas", "-Wno-unused-function")
@@ -76,7 +86,7 @@ class LaunchRecord(ctypes.Structure):
         ("schedule", ctypes.c_uint32),
         ("reverse_blocks", ctypes.c_uint32),
         ("poison", ctypes.c_uint32),
-        ("reserved", ctypes.c_uint32),
+        ("residents", ctypes.c_uint32),
     )
 
 

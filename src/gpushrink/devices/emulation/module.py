@@ -130,6 +130,7 @@ class EmulatedKernel:
             schedule=int(schedule.order),
             reverse_blocks=int(schedule.reverse_blocks),
             poison=schedule.poison,
+            residents=schedule.residents,
         )
 
     def _check(self, args: Sequence[Any]) -> None:

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <utility>
 #include <vector>
 
 #include "fiber.h"
@@ -147,38 +148,38 @@ void shuffle_order() {
     }
 }
 
-// Give every fiber that can move a turn, again and again, until all have left.
-bool run_block() {
-    arrived = barrier_sum = 0;
-    idle_turns = 0;
-    size_t present = fibers.size();
-    while (present) {
-        if (schedule == GS_RANDOM) shuffle_order();
-        bool ran = false;
-        progressed = false;
-        for (const uint32_t index : order) {
-            Fiber& fiber = fibers[index];
-            if (fiber.state != READY) continue;
-            ran = true;
-            to_fiber(&fiber);
-            if (diagnosis[0]) return false;
-            if (fiber.state == LEFT) --present;
-        }
-        if (!ran && present) {
-            diagnose_standstill();
-            return false;
-        }
-        idle_turns = progressed ? 0 : idle_turns + 1;
-        if (idle_turns > kIdleTurns) {
-            diagnose("deadlock: threads spin on atomics and nothing else moves");
-            return false;
-        }
+// Give every fiber that can move a turn, once, or with `gaps` most of them; false if something is wrong.
+bool run_round(size_t* present, bool gaps) {
+    if (schedule == GS_RANDOM) shuffle_order();
+    bool ran = false;
+    progressed = false;
+    for (const uint32_t index : order) {
+        Fiber& fiber = fibers[index];
+        if (fiber.state != READY) continue;
+        ran = true;
+        if (gaps && !(next_random() & 3u)) continue;
+        to_fiber(&fiber);
+        if (diagnosis[0]) return false;
+        if (fiber.state == LEFT) --*present;
     }
+    if (!ran && *present) return diagnose_standstill(), false;
+    idle_turns = progressed ? 0 : idle_turns + 1;
+    if (idle_turns > kIdleTurns) return diagnose("deadlock: threads spin on atomics and nothing else moves"), false;
+    return true;
+}
+
+// Run the block that was prepared until all its fibers have left.
+bool run_block() {
+    size_t present = fibers.size();
+    while (present)
+        if (!run_round(&present, false)) return false;
     return true;
 }
 
 void prepare_block(uint32_t poison, size_t threads, size_t slot) {
     size_t i = 0;
+    arrived = barrier_sum = 0;
+    idle_turns = 0;
     for (unsigned char* byte = __start_gs_shared; byte < __stop_gs_shared; ++byte, ++i)
         *(volatile unsigned char*)byte = (unsigned char)(poison >> (8 * (i & 3)));
     for (i = 0; i < dynamic_bytes; ++i) ((volatile unsigned char*)dynamic)[i] = (unsigned char)(poison >> (8 * (i & 3)));
@@ -200,18 +201,8 @@ void prepare_block(uint32_t poison, size_t threads, size_t slot) {
     }
 }
 
-bool check_launch(const GsLaunch* launch) {
-    const uint64_t threads = (uint64_t)launch->block[0] * launch->block[1] * launch->block[2];
-    const size_t shared = (size_t)(__stop_gs_shared - __start_gs_shared) + launch->dynamic_bytes;
-    for (int axis = 0; axis < 3; ++axis)
-        if (!launch->grid[axis] || !launch->block[axis]) return diagnose("bad launch: a size of zero"), false;
-    if (threads > kMaxThreads || launch->block[2] > 64)
-        return diagnose("bad launch: %llu threads in a block", (unsigned long long)threads), false;
-    if (launch->grid[0] > 0x7fffffffu || launch->grid[1] > 65535 || launch->grid[2] > 65535)
-        return diagnose("bad launch: grid %u x %u x %u", launch->grid[0], launch->grid[1], launch->grid[2]), false;
-    if (launch->dynamic_bytes > kMaxShared) return diagnose("bad launch: %zu bytes of shared memory", shared), false;
-    return true;
-}
+#include "launch.h"
+#include "residents.h"
 
 }  // namespace
 
@@ -382,13 +373,13 @@ extern "C" int gs_launch(const GsKernel* launched, const GsLaunch* launch, void*
         gs_place.block_size = {launch->block[0], launch->block[1], launch->block[2]};
         gs_place.grid_size = {launch->grid[0], launch->grid[1], launch->grid[2]};
         const uint64_t first = launch->first_block < blocks ? launch->first_block : blocks;
-        order_objects.assign((gs_tsan_present() ? blocks - first : 1) * 2 * (warps.size() + 1), 0);
+        // TSan would take what two blocks do to the same shared memory for a race: it sees them one after the other.
+        const uint64_t residents = gs_tsan_present() || !launch->residents ? 1 : launch->residents;
+        order_objects.assign((gs_tsan_present() ? blocks - first : residents) * 2 * (warps.size() + 1), 0);
         gs_sanitizer_launch(&scheduler_sanitizer);
-        for (uint64_t step = first; step < blocks; ++step) {
-            const uint64_t linear = launch->reverse_blocks ? blocks - 1 - (step - first) : step;
-            gs_place.block.x = (uint32_t)(linear % launch->grid[0]);
-            gs_place.block.y = (uint32_t)(linear / launch->grid[0] % launch->grid[1]);
-            gs_place.block.z = (uint32_t)(linear / launch->grid[0] / launch->grid[1]);
+        if (residents > 1) run_together(launch, first, blocks, (size_t)residents);
+        for (uint64_t step = first; residents == 1 && step < blocks; ++step) {
+            place_block(launch, first, step, blocks);
             gs_tsan_forget(__start_gs_shared, __stop_gs_shared);
             gs_tsan_forget(dynamic, dynamic + dynamic_bytes);
             // TSan tells the threads of different blocks apart by their fibers, and those by their stacks.

@@ -1,7 +1,7 @@
 // What the shim (compiled with the kernels) and the runtime (compiled apart) agree on.
 //
 // A kernel's thread is a fiber; a block is a set of fibers that switch at barriers and warp
-// operations only; blocks run one after the other. The runtime is never built with a sanitizer,
+// operations only; blocks run one after the other, or some at once (residents.h). The runtime is never built with a sanitizer,
 // so that its own bookkeeping neither raises alarms nor orders memory.
 #pragma once
 
@@ -48,7 +48,7 @@ struct GsLaunch {
     uint32_t schedule;     // GsSchedule: the order in which threads get their turn
     uint32_t reverse_blocks;
     uint32_t poison;       // word written over all shared memory before each block
-    uint32_t reserved;
+    uint32_t residents;    // blocks that are under way at once, in turns; 0 and 1 run one after the other
 };
 
 // One kernel as the shim registers it. Mirrored in build.py.

@@ -32,6 +32,8 @@ class Schedule:
         The word that fills shared memory before each block. Two that differ expose a read before a write.
     last_blocks
         Run only so many blocks, the last of the grid: for grids too large to run whole. None runs all.
+    residents
+        Blocks that are under way at once and overtake each other; 1 runs them one after the other.
     """
 
     order: Order = Order.IN_ORDER
@@ -39,10 +41,12 @@ class Schedule:
     seed: int = 1
     poison: int = 0xDEADBEEF
     last_blocks: int | None = None
+    residents: int = 1
 
     def __str__(self) -> str:
         blocks = "reverse" if self.reverse_blocks else "forward"
-        return f"{self.order.name.lower()}-{blocks}-{self.poison:08x}"
+        together = f"-{self.residents}-at-once" if self.residents > 1 else ""
+        return f"{self.order.name.lower()}-{blocks}-{self.poison:08x}{together}"
 
 
 IN_ORDER = Schedule()
@@ -54,4 +58,5 @@ EVERY_SCHEDULE = (
     Schedule(Order.RANDOM, reverse_blocks=True, seed=21, poison=0xFFFFFFFF),
     Schedule(Order.IN_ORDER, reverse_blocks=True, poison=0x01010101),
     Schedule(Order.MIRRORED, poison=0x7F7F7F7F),
+    Schedule(Order.RANDOM, seed=22, poison=0x80808080, residents=3),
 )
