@@ -34,6 +34,14 @@ def write_source(folder: Path) -> None:
     for k in range(4):
         image = (ramp + noise[k] % 6 + 3 * k).astype(np.int16)
         (folder / "series" / f"IM{k}").write_bytes(trees.dicom_bytes(image, number=k, z=2.0 * k))
+    # Slices enough for the volume codec, and headers enough for theirs.
+    (folder / "volume").mkdir()
+    texture = np.resize(noise.ravel()[:2777] % 9 - 4, (72, 64)).cumsum(axis=0).cumsum(axis=1) // 8 + 900
+    for k in range(24):
+        grain = np.resize(noise.ravel()[37 * k :] % 5, (64, 64))
+        image = (texture[k // 3 :][:64] + (grain + np.roll(grain, 1, axis=1)) * (1 + texture[:64] % 3)).astype(np.int16)
+        content = trees.dicom_bytes(image, number=k, z=1.5 * k, series="2.25.4")
+        (folder / "volume" / f"{k:02}.dcm").write_bytes(content)
     colour = (ramp[..., None] + noise[4][..., None] % 5 * np.array([1, 2, 3])).astype(np.uint8)
     (folder / "colour.dcm").write_bytes(trees.dicom_bytes(colour, series="2.25.3"))
     (folder / "copy").write_bytes((folder / "series" / "IM2").read_bytes())
