@@ -13,6 +13,8 @@ from gpushrink.convert.report import KeepSourceError
 
 __all__ = ["MAY_CHANGE", "UnreadableError", "compare_by_one_of", "compare_data_sets", "compare_frames"]
 
+_EMPTY = (None, b"", "")
+"""A value of no bytes, as the reader gives it for one VR or another."""
 MAY_CHANGE = frozenset({0x00280004, 0x00280006, 0x7FE00001, 0x7FE00002, 0x7FE00010, 0xFFFCFFFC})
 """PhotometricInterpretation, PlanarConfiguration, the offset tables, PixelData, trailing padding."""
 
@@ -106,6 +108,8 @@ def compare_data_sets(before: Any, after: Any, *, ignore: frozenset[int] = MAY_C
         one, two = before.get_item(tag), after.get_item(tag)
         raw = (getattr(one, "value", None), getattr(two, "value", None))
         if all(isinstance(v, bytes) for v in raw) and _pad(raw[0]) == _pad(raw[1]):
+            continue
+        if raw[0] in _EMPTY and raw[1] in _EMPTY:
             continue
         a, b = before[tag], after[tag]
         if a.VR == "SQ" and b.VR == "SQ":

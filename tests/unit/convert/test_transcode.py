@@ -169,6 +169,16 @@ def test_number_whose_sign_only_its_vr_tells_stays_explicit(tmp_path: Path) -> N
     assert {o.action for o in run(tmp_path, "deflated").files} == {"transcoded"}
 
 
+def test_empty_private_value_is_empty_whatever_its_vr(tmp_path: Path) -> None:
+    """In implicit VR an unknown private element reads back as UN: no bytes are no bytes."""
+    ds = base_image(IMAGES["u8"][0])
+    ds.add_new((0x2005, 0x0010), "LO", "Made up")
+    ds.add_new((0x2005, 0x1034), "LT", "")
+    save(ds, tmp_path / "in" / "a.dcm")
+    (outcome,) = run(tmp_path, "implicit").files
+    assert outcome.action == "transcoded", outcome.reason
+
+
 def test_smallest_says_what_it_tried_and_takes_the_least(tmp_path: Path) -> None:
     """A smooth series goes to a predictive coder, and the sizes of the sample are in the report."""
     ramp = (np.add.outer(np.arange(64), np.arange(64)) * 3).astype("<u2")
