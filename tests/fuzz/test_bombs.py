@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import trees
@@ -16,6 +18,7 @@ from gpushrink.archive import blocks, layout
 from gpushrink.archive.index import BlockRecord, pack_index
 from gpushrink.archive.layout import BlockType
 from gpushrink.codec import bytestream
+from gpushrink.codec.entropy import encode_segments
 from gpushrink.codec.varint import pack_column, pack_varint, pack_varints
 from gpushrink.model import BlockCodec, Entry, EntryKind, Role, Target
 
@@ -52,6 +55,18 @@ def zeros_blocks(count: int) -> bytes:
     for k in range(count):
         payload = blocks.pack_data(size, [Target(0, size, 0, k * size)], coded)
         parts.block(BlockType.DATA, payload, codec=BlockCodec.ZSTD, role=Role.OPAQUE, decoded=size, ids=[0])
+    return parts.hashes({0: b"wrong"}).end()
+
+
+def planes_of_one_sample(count: int) -> bytes:
+    """Claim a slab of millions of planes of one sample, each with a count for every context, in 300 bytes."""
+    small = encode_segments(np.zeros(1002, np.uint8), [1, 1, 1000])
+    side = bytes([254]) + small
+    payload = struct.pack("<BIIIII", 1, 1, 1, len(side), 0, 0) + side
+    coded = b"".join(map(pack_varint, (count, 1, 1, 1))) + b"\0" + payload
+    parts = trees.ArchiveParts().tree([file(b"a", count)])
+    data = blocks.pack_data(count, [Target(0, count, 0, 0)], coded)
+    parts.block(BlockType.DATA, data, codec=BlockCodec.VOLUME, role=Role.PIXELS, decoded=count, ids=[0])
     return parts.hashes({0: b"wrong"}).end()
 
 
@@ -159,6 +174,7 @@ def huge_slabs() -> bytes:
 
 BOMBS = {
     "zeros": lambda: zeros_blocks(8),
+    "planes": lambda: planes_of_one_sample(1 << 23),
     "scattered": lambda: scattered_targets(3, 1 << 18),
     "paths": many_paths,
     "everything": index_of_everything,

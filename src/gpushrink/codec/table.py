@@ -143,8 +143,13 @@ def parse_slab(codec: BlockCodec, coded: memoryview, decoded: int) -> CodedSlab:
     shape, sample = parse_slab_head(cursor)
     if shape.byte_size(sample) != decoded:
         raise CorruptError(f"a slab of {shape} does not have the {decoded} bytes its block claims")
-    if codec == BlockCodec.VOLUME and sample.item_bytes > 2:
-        raise CorruptError("a slab of the volume codec has samples of more than 16 bits")
+    if codec == BlockCodec.VOLUME:
+        from gpushrink.codec.volume.payload import MOST_AREA, MOST_PLANES
+
+        if sample.item_bytes > 2:
+            raise CorruptError("a slab of the volume codec has samples of more than 16 bits")
+        if shape.slices * sample.components > MOST_PLANES or shape.rows * shape.columns > MOST_AREA:
+            raise CorruptError(f"a slab of the volume codec has more planes or larger ones than its limits: {shape}")
     return CodedSlab(codec, shape, sample, cursor.rest())
 
 

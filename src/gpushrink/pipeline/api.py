@@ -47,8 +47,9 @@ def pack(
     level
         "fast", "default" or "max": how much time to spend on size. All are lossless.
     device, device_memory
-        What runs the volume codec: "auto", "cpu", "cuda" or "cuda:N", and the most bytes of its memory to use. Never
-        changes the archive's bytes. The proof is always done by the CPU, on which an archive must open.
+        What runs the volume codec: "auto", "cpu", "cuda" or "cuda:N", and the most bytes of its memory to use. Changes
+        no byte but those of zstd frames that a card wrote, and what follows from their sizes (docs/design.md). The
+        proof is always done by the CPU, on which an archive must open.
     verify
         Decode what was written and compare it with the hashes of the sources.
     force

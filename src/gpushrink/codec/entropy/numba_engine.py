@@ -8,14 +8,10 @@ Source: docs/format-entropy.md#rans.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import FunctionType
-from typing import Any
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from gpushrink.codec.compiled import compiled, compiled_text
 from gpushrink.codec.entropy import binary, head
 from gpushrink.codec.entropy.engine import RangeInput
 from gpushrink.codec.entropy.head import COUNTS_SIZE
@@ -37,23 +33,17 @@ _FULL_SHIFT = np.uint64(32 - SCALE_BITS)
 _RECIPROCAL_SHIFT = np.uint64(32 + SCALE_BITS)
 
 
-def _compiled(function: Callable[..., Any], **compiled_callees: Any) -> Any:
-    """Compile the text of `function` so that it calls the compiled ones of the functions named."""
-    names = {**function.__globals__, **compiled_callees}
-    return njit(nogil=True, cache=True)(FunctionType(function.__code__, names, function.__name__))
+_shift_low = compiled_text(binary.shift_low)
+_code_bit = compiled_text(binary.code_bit, shift_low=_shift_low)
+_code_number = compiled_text(binary.code_number, code_bit=_code_bit)
+_finish = compiled_text(binary.finish, shift_low=_shift_low)
+_code_byte = compiled_text(head.code_byte, code_bit=_code_bit)
+_level_bucket = compiled_text(head.level_bucket)
+_code_table = compiled_text(head.code_table, code_bit=_code_bit, code_number=_code_number, level_bucket=_level_bucket)
+_code_head = compiled_text(head.code_head, code_number=_code_number, code_byte=_code_byte, code_table=_code_table)
 
 
-_shift_low = _compiled(binary.shift_low)
-_code_bit = _compiled(binary.code_bit, shift_low=_shift_low)
-_code_number = _compiled(binary.code_number, code_bit=_code_bit)
-_finish = _compiled(binary.finish, shift_low=_shift_low)
-_code_byte = _compiled(head.code_byte, code_bit=_code_bit)
-_level_bucket = _compiled(head.level_bucket)
-_code_table = _compiled(head.code_table, code_bit=_code_bit, code_number=_code_number, level_bucket=_level_bucket)
-_code_head = _compiled(head.code_head, code_number=_code_number, code_byte=_code_byte, code_table=_code_table)
-
-
-@njit(nogil=True, cache=True)
+@compiled()
 def _count(symbols, bounds, first, last, counts):  # type: ignore[no-untyped-def]
     """Count segments first..last-1; four partial histograms, since equal neighbours would wait for each other."""
     part = np.zeros((4, 256), np.int64)
@@ -75,7 +65,7 @@ def _count(symbols, bounds, first, last, counts):  # type: ignore[no-untyped-def
             counts[segment, value] = part[0, value] + part[1, value] + part[2, value] + part[3, value]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _encode_chunk(symbols, begin, end, run_ends, run_tables, packed, reciprocals, lanes, states, out):  # type: ignore[no-untyped-def]
     """Encode symbols begin..end-1 backwards into `out` (end - begin + 1 words); return where its words begin."""
     # Places are unsigned: signed ones are tested for wrap-around at every step.
@@ -110,7 +100,7 @@ def _encode_chunk(symbols, begin, end, run_ends, run_tables, packed, reciprocals
     return np.int64(cursor)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _decode_chunk(symbols, begin, end, run_ends, run_tables, slots, packed, lanes, states, words, cursor, stop):  # type: ignore[no-untyped-def]
     """Decode into symbols begin..end-1 from words cursor..stop-1; return the new cursor, or -1 for want of words."""
     lane_mask = lanes - 1

@@ -5,14 +5,10 @@ numba does not check bounds, so every index in the loops is bounded by a test or
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from types import FunctionType
-from typing import Any
-
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from gpushrink.codec.compiled import compiled, compiled_text
 from gpushrink.codec.matched import grouping, loops
 from gpushrink.codec.matched.engine import Context, Matches
 from gpushrink.codec.matched.grouping import Sparse
@@ -20,24 +16,18 @@ from gpushrink.codec.matched.grouping import Sparse
 __all__ = ["NumbaEngine"]
 
 
-def _compiled(function: Callable[..., Any], **compiled_callees: Any) -> Any:
-    """Compile the text of `function` so that it calls the compiled ones of the functions named."""
-    names = {**function.__globals__, **compiled_callees}
-    return njit(nogil=True, cache=True)(FunctionType(function.__code__, names, function.__name__))
-
-
-@njit(nogil=True, cache=True)
+@compiled()
 def _byte_at(data, at):  # type: ignore[no-untyped-def]
     return np.int64(data[at])
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _word_at(data, at):  # type: ignore[no-untyped-def]
     low = np.int64(data[at]) | (np.int64(data[at + 1]) << 8)
     return low | (np.int64(data[at + 2]) << 16) | (np.int64(data[at + 3]) << 24)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _log2_of(table, count):  # type: ignore[no-untyped-def]
     more = 0
     while count > grouping.LOGARITHMS:
@@ -46,19 +36,19 @@ def _log2_of(table, count):  # type: ignore[no-untyped-def]
     return table[count] + (more << 16)
 
 
-_match_length = _compiled(loops.match_length)
-_context_at = _compiled(loops.context_at, byte_at=_byte_at)
-_find = _compiled(loops.find_matches, byte_at=_byte_at, word_at=_word_at, match_length=_match_length)
-_count = _compiled(loops.count_contexts, byte_at=_byte_at, context_at=_context_at)
-_gather = _compiled(loops.gather_literals, context_at=_context_at)
-_rebuild = _compiled(loops.rebuild, byte_at=_byte_at, context_at=_context_at)
-_compact = _compiled(loops.compact)
-_put_bits = _compiled(loops.put_bits)
-_take_bits = _compiled(loops.take_bits, byte_at=_byte_at)
-_together = _compiled(grouping._together, log2_of=_log2_of)
-_order_cost = _compiled(grouping.order_cost, log2_of=_log2_of)
-_assign = _compiled(grouping.assign)
-_merge = _compiled(grouping.merge, _together=_together)
+_match_length = compiled_text(loops.match_length)
+_context_at = compiled_text(loops.context_at, byte_at=_byte_at)
+_find = compiled_text(loops.find_matches, byte_at=_byte_at, word_at=_word_at, match_length=_match_length)
+_count = compiled_text(loops.count_contexts, byte_at=_byte_at, context_at=_context_at)
+_gather = compiled_text(loops.gather_literals, context_at=_context_at)
+_rebuild = compiled_text(loops.rebuild, byte_at=_byte_at, context_at=_context_at)
+_compact = compiled_text(loops.compact)
+_put_bits = compiled_text(loops.put_bits)
+_take_bits = compiled_text(loops.take_bits, byte_at=_byte_at)
+_together = compiled_text(grouping._together, log2_of=_log2_of)
+_order_cost = compiled_text(grouping.order_cost, log2_of=_log2_of)
+_assign = compiled_text(grouping.assign)
+_merge = compiled_text(grouping.merge, _together=_together)
 
 
 # Places of smaller data, times 256, fit 32 bits.

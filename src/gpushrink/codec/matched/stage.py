@@ -54,7 +54,7 @@ def encode(data: bytes, *, effort: int = 0, row: int = 0, engine: EngineName | E
     matches = run.find(data, prices, heads_log2)
     context = _choose_context(data, matches, effort, row, run)
     grouping = group_contexts(run.count(data, matches, context, 1), run, MOST_GROUPS)
-    return _write(data, matches, context, grouping, run)
+    return _write(data, matches, context, grouping, run, _entropy_engine(engine))
 
 
 def _one_in(literals: int, effort: int) -> int:
@@ -78,7 +78,14 @@ def _choose_context(data: bytes, matches: Matches, effort: int, row: int, engine
     return choices[int(np.argmin(sizes))]
 
 
-def _write(data: bytes, matches: Matches, context: Context, grouping: Grouping, engine: Engine) -> bytes:
+def _entropy_engine(engine: EngineName | Engine) -> EngineName:
+    """Return which engine codes the streams: the one asked for by name."""
+    return engine if isinstance(engine, str) else "auto"
+
+
+def _write(
+    data: bytes, matches: Matches, context: Context, grouping: Grouping, engine: Engine, entropy: EngineName
+) -> bytes:
     owner, sizes = grouping.owner, grouping.sizes
     literals = engine.gather(data, matches, context, owner, sizes)
     values = np.concatenate([matches.runs, matches.lengths - loops.SHORTEST, matches.codes])
@@ -93,7 +100,7 @@ def _write(data: bytes, matches: Matches, context: Context, grouping: Grouping, 
             bytes([context.near_bits << 4 | context.far_bits]),
             pack_varint(len(sizes)),
             pack_varints(sizes.tolist()),
-            encode_segments(symbols, lengths, policy="apart"),
+            encode_segments(symbols, lengths, policy="apart", engine=entropy),
         )
     )
 
@@ -124,7 +131,7 @@ def decode(coded: bytes | memoryview, size: int, *, engine: EngineName | Engine 
         raise cursor.fail("its groups are empty or too large")
     known = context.places if groups > 1 else 0
     lengths = [known, count, count, count, bit_bytes, *sizes.tolist()]
-    symbols = decode_segments(bytes(cursor.rest()), lengths)
+    symbols = decode_segments(bytes(cursor.rest()), lengths, engine=_entropy_engine(engine))
     edges = np.cumsum([known, 3 * count, bit_bytes])
     owner = symbols[: edges[0]].astype(np.int64) if known else np.zeros(context.places, np.int64)
     if known and int(owner.max()) >= groups:

@@ -6,15 +6,15 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from gpushrink.codec.compiled import compiled
 from gpushrink.codec.volume.numba_predict import count_reached
 from gpushrink.codec.volume.parameters import FLOOR_LEVELS
 
 __all__ = ["gather_lines", "set_contexts"]
 
-_inlined = numba.njit(cache=True, nogil=True, boundscheck=False, inline="never")
+_inlined = compiled(boundscheck=False, inline="never")
 # level // coarse = level * (2^12 // coarse + 1) >> 12 for levels and `coarse` up to 64: vectors cannot divide.
 _DIVIDE_BITS = 12
 # Rows and lines of a tile that is turned from rows to lines: whole cache lines of 16 packed values both ways.

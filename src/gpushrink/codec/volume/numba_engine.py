@@ -9,10 +9,10 @@ Nothing here may differ from `reference` in one bit; tests/contract holds both t
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.compiled import compiled
 from gpushrink.codec.volume.geometry import LEFT, RIGHT, TOP, Layout
 from gpushrink.codec.volume.numba_contexts import gather_lines, set_contexts
 from gpushrink.codec.volume.numba_predict import classify, keep_flat, mark_flat, predict
@@ -21,8 +21,8 @@ from gpushrink.codec.volume.parameters import Bound
 
 __all__ = ["bucket_plane", "decode_plane", "join", "predict_plane", "split"]
 
-_compiled = numba.njit(cache=True, nogil=True, boundscheck=False)
-_inlined = numba.njit(cache=True, nogil=True, boundscheck=False, inline="never")
+_compiled = compiled(boundscheck=False)
+_inlined = compiled(boundscheck=False, inline="never")
 
 
 @_compiled

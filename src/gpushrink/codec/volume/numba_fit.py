@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.compiled import compiled
 from gpushrink.codec.entropy.zstd_chunks import run_over
 from gpushrink.codec.volume.fit_sums import Sample
 from gpushrink.codec.volume.levels import Tap
@@ -24,9 +24,9 @@ from gpushrink.codec.volume.products import EXACT_LENGTH
 
 __all__ = ["list_magnitudes", "measure_activity", "sum_magnitudes", "sum_products"]
 
-_compiled = numba.njit(cache=True, nogil=True, boundscheck=False)
+_compiled = compiled(boundscheck=False)
 # Sums of whole numbers below 2^53 are the same in any order, which is all that these flags allow.
-_reordered = numba.njit(cache=True, nogil=True, boundscheck=False, fastmath={"reassoc", "contract"})
+_reordered = compiled(boundscheck=False, fastmath={"reassoc", "contract"})
 # Voxels whose regressors are laid out side by side: they stay in the nearest cache.
 _BLOCK = 64
 

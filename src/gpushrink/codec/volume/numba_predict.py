@@ -10,9 +10,9 @@ whole array would be tested for wrap-around at every step.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
+from gpushrink.codec.compiled import compiled
 from gpushrink.codec.volume.parameters import COEFFICIENT_BITS
 
 __all__ = ["classify", "count_reached", "keep_flat", "mark_flat", "predict"]
@@ -20,7 +20,7 @@ __all__ = ["classify", "count_reached", "keep_flat", "mark_flat", "predict"]
 _HALF = 1 << (COEFFICIENT_BITS - 1)
 # Up to so many classes, vector code that predicts for all of them beats looking up each sample's own.
 _FEW_CLASSES = 6
-_inlined = numba.njit(cache=True, nogil=True, boundscheck=False, inline="never")
+_inlined = compiled(boundscheck=False, inline="never")
 
 
 @_inlined

@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.compiled import compiled
 from gpushrink.codec.volume.tokens import LAST_16_BIT_TOKEN
 from gpushrink.errors import CorruptError
 
@@ -16,7 +16,7 @@ __all__ = ["join", "split"]
 # Runs looked at together: where none of them needs raw bits, vector code does.
 _BLOCK = 64
 
-_compiled = numba.njit(cache=True, nogil=True, boundscheck=False)
+_compiled = compiled(boundscheck=False)
 
 
 @_compiled

@@ -18,12 +18,15 @@ from gpushrink.codec.volume import tokens
 from gpushrink.codec.volume.parameters import Model
 from gpushrink.errors import CorruptError, NewerVersionError
 
-__all__ = ["join_payload", "split_payload"]
+__all__ = ["MOST_AREA", "MOST_PLANES", "join_payload", "split_payload"]
 
 # Version, then the counts of head numbers and coefficients, then the lengths of: entropy-coded
 # side tokens, side raw bits, entropy-coded tokens. The tokens' raw bits take the rest.
 _HEADER: Final = struct.Struct("<BIIIII")
 _VERSION: Final = 1
+MOST_AREA: Final = 1 << 28
+# A plane has a count for each of up to 256 contexts: without a limit, a few bytes could ask for any amount of memory.
+MOST_PLANES: Final = 1 << 14
 
 
 def join_payload(

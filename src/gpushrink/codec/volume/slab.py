@@ -20,14 +20,13 @@ from gpushrink.codec.volume.geometry import TOP, Layout, References, fill_edges,
 from gpushrink.codec.volume.levels import LEVELS
 from gpushrink.codec.volume.modelling import Binder, begin_model, fit_model
 from gpushrink.codec.volume.parameters import Model
-from gpushrink.codec.volume.payload import join_payload, split_payload
+from gpushrink.codec.volume.payload import MOST_AREA, MOST_PLANES, join_payload, split_payload
 from gpushrink.errors import CorruptError
 
 __all__ = ["CHAIN", "EngineName", "decode_slab", "encode_slab", "load_sums", "name_engine"]
 
 EngineName = Literal["auto", "numpy", "numba"]
 
-_MOST_AREA: Final = 1 << 28
 # Threads within a slab wait for each other: small slabs are faster without.
 _SHARED_SAMPLES: Final = 1 << 19
 # Each plane refers to the one before and the one before that.
@@ -60,8 +59,10 @@ def load_sums(engine: EngineName) -> ModuleType:
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:
-    if len(shape) != 3 or min(shape) < 1 or shape[1] * shape[2] > _MOST_AREA:
-        raise ValueError(f"a slab has three axes of at least 1 and planes of at most {_MOST_AREA} samples: {shape}")
+    if len(shape) != 3 or min(shape) < 1 or shape[1] * shape[2] > MOST_AREA or shape[0] > MOST_PLANES:
+        raise ValueError(
+            f"a slab has three axes of at least 1, {MOST_PLANES} planes of {MOST_AREA} samples at most: {shape}"
+        )
 
 
 def encode_slab(
@@ -200,9 +201,6 @@ def decode_slab(
     result = np.empty((depth, rows, columns), kind)
     lengths = counts.sum(axis=0)
     cursors = np.cumsum(lengths) - lengths
-    row, column = np.divmod(np.arange(rows * columns), columns)
-    places = layout.origin + row * layout.row_step + column * layout.column_step
-    del row, column
     for z, pair in enumerate(resolved):
         slot = z % slots
         steps = (0, 0) if pair is None else tuple((one % slots - slot) * layout.size for one in pair)
@@ -215,8 +213,9 @@ def decode_slab(
             cursors, ends,
         ):  # fmt: skip
             raise CorruptError(f"the streams of plane {z} of a volume slab do not fit it; the archive is damaged")
-        plane = samples[slot * layout.size + places].astype(np.int32) + model.least
-        result[z] = plane.reshape(rows, columns).astype(kind)
+        steps_of_plane = (2 * layout.row_step, 2 * layout.column_step)
+        plane = np.lib.stride_tricks.as_strided(samples[at:], (rows, columns), steps_of_plane, writeable=False)
+        np.add(plane, model.least, out=result[z], dtype=np.int32, casting="unsafe")
     return np.ascontiguousarray(result.transpose(0, 2, 1)) if flipped else result
 
 

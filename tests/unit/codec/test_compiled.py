@@ -1,0 +1,61 @@
+"""What numba keeps on disk is used for the texts that it was made of, and for no other."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("numba")
+
+_INNER = """from gpushrink.codec.compiled import compiled
+
+FACTOR = {factor}
+
+
+@compiled()
+def scaled(value):
+    return value * FACTOR
+"""
+
+_OUTER = """import inner
+from gpushrink.codec import compiled
+
+
+@compiled.compiled()
+def doubled(value):
+    return 2 * inner.scaled(value)
+
+
+print(doubled(3), sum(doubled.stats.cache_hits.values()))
+"""
+
+
+def _run(folder: Path) -> list[str]:
+    """Run the outer module in a process of its own, with the package's digest taken over the folder."""
+    code = f"""
+import sys
+sys.path.insert(0, {str(folder)!r})
+from pathlib import Path
+from gpushrink.codec import compiled
+compiled.__file__ = {str(folder / "compiled.py")!r}
+import outer
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache")}
+    ran = subprocess.run(
+        [sys.executable, "-B", "-c", code], capture_output=True, text=True, check=True, env=environment, timeout=200
+    )
+    return ran.stdout.split()
+
+
+def test_kernel_is_compiled_anew_when_one_it_calls_has_changed(tmp_path: Path) -> None:
+    """The second run takes the kernel from the disk; a change in the module it calls into is seen at once."""
+    (tmp_path / "outer.py").write_text(_OUTER)
+    (tmp_path / "inner.py").write_text(_INNER.format(factor=10))
+    assert _run(tmp_path) == ["60", "0"]
+    assert _run(tmp_path) == ["60", "1"]
+    (tmp_path / "inner.py").write_text(_INNER.format(factor=100))
+    assert _run(tmp_path) == ["600", "0"]
