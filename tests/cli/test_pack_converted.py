@@ -11,7 +11,7 @@ import pytest
 import gpushrink
 from gpushrink.convert import pack_converted
 from gpushrink.dicom.synthetic import write_series
-from gpushrink.errors import UsageError
+from gpushrink.errors import InputError, UsageError
 
 
 def test_pack_with_crop_archives_the_cropped_series(tmp_path: Path) -> None:
@@ -45,6 +45,32 @@ def test_pack_with_transcode_keeps_the_samples(tmp_path: Path) -> None:
     back = pydicom.dcmread(path)
     assert back.file_meta.TransferSyntaxUID == pydicom.uid.RLELossless
     assert np.array_equal(back.pixel_array, pydicom.dcmread(source / "IM0001.dcm").pixel_array)
+
+
+def test_pack_with_crop_takes_what_may_be_burned_in_only_when_told(tmp_path: Path) -> None:
+    """A capture that does not say whether annotation is burned in is refused, until the caller accepts it."""
+    source = tmp_path / "series"
+    source.mkdir()
+    write_series(source, slices=2, rows=32, columns=32)
+    for path in source.iterdir():
+        data = pydicom.dcmread(path)
+        data.BurnedInAnnotation = "YES"
+        data.save_as(path)
+    with pytest.raises(InputError, match="burned-in"):
+        pack_converted([source], tmp_path / "a.gsz", box="0:9,0:9")
+    _, cropped, _ = pack_converted([source], tmp_path / "a.gsz", box="0:9,0:9", accept_burned_in=True)
+    assert cropped is not None
+    assert cropped.count("cropped") == 2
+
+
+def test_pack_of_a_conversion_asks_for_the_device_that_was_named(tmp_path: Path) -> None:
+    """A device that cannot be had is an error, conversion or not: nothing falls back unasked."""
+    source = tmp_path / "series"
+    source.mkdir()
+    write_series(source, slices=1, rows=32, columns=32)
+    with pytest.raises(UsageError):
+        pack_converted([source], tmp_path / "a.gsz", to="rle", device="nowhere")
+    assert not (tmp_path / "a.gsz").exists()
 
 
 def test_conversion_of_two_sources_is_refused(tmp_path: Path) -> None:

@@ -46,6 +46,9 @@ def pack(
     crop: str | None = typer.Option(
         None, "--crop", metavar="BOX", help="Pack the series cropped to x0:x1,y0:y1[,z0:z1] (see crop --help)."
     ),
+    accept_burned_in: bool = typer.Option(
+        False, "--accept-burned-in", help="With --crop: images with burned-in annotation, or that may have it, too."
+    ),
     transcode: str | None = typer.Option(
         None, "--transcode", metavar="SYNTAX", help="Pack the images in another lossless syntax (see transcode --help)."
     ),
@@ -88,8 +91,11 @@ def pack(
             sources,
             output,
             box=crop,
+            accept_burned_in=accept_burned_in,
             to=transcode,
             level=level,
+            device=device,
+            device_memory=_in_bytes(device_memory),
             verify=verify,
             force=force,
             threads=threads,

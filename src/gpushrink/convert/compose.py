@@ -26,7 +26,10 @@ def pack_converted(
     box: str | None = None,
     to: str | None = None,
     seed: str | None = None,
+    accept_burned_in: bool = False,
     level: str = "default",
+    device: str = "auto",
+    device_memory: int | None = None,
     verify: bool = True,
     force: bool = False,
     threads: int | None = None,
@@ -44,11 +47,17 @@ def pack_converted(
         A transfer syntax as `transcode` takes it; None to leave the transcode out.
     seed
         For the crop: the same seed gives the same UIDs.
+    accept_burned_in
+        For the crop: take images with burned-in annotation, or that may have it, too.
+    device, device_memory
+        For the pack, as `gpushrink.pack` takes them.
 
     Raises
     ------
     UsageError
         If there is not exactly one source.
+    InputError
+        If the crop refuses an image.
     """
     if len(sources) != 1:
         raise UsageError("a conversion ahead of packing takes one source folder")
@@ -57,11 +66,21 @@ def pack_converted(
     with tempfile.TemporaryDirectory(prefix="gpushrink-convert-") as temporary:
         if box is not None:
             folder = Path(temporary) / "cropped"
-            cropped = crop(source, folder, region=parse_box(box), seed=seed)
+            cropped = crop(source, folder, region=parse_box(box), seed=seed, accept_burned_in=accept_burned_in)
             source = folder
         if to is not None:
             folder = Path(temporary) / "transcoded"
             transcoded = transcode(source, folder, to=to, threads=threads)
             source = folder
-        packed = api.pack(source, archive, level=level, verify=verify, force=force, threads=threads, progress=progress)
+        packed = api.pack(
+            source,
+            archive,
+            level=level,
+            device=device,
+            device_memory=device_memory,
+            verify=verify,
+            force=force,
+            threads=threads,
+            progress=progress,
+        )
     return packed, cropped, transcoded
