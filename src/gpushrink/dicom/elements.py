@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Container
 
 __all__ = [
+    "LONG_VRS",
     "UNDEFINED",
     "Known",
     "MoreError",
@@ -44,7 +45,8 @@ def tag_key(group: int, element: int) -> int:
 
 
 _SHORT_VR = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
-_LONG_VR = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+# Explicit VRs whose length takes four bytes. Source: PS3.5 7.1.2.
+LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 _ITEM = tag_key(0xFFFE, 0xE000)
 _ITEM_END = tag_key(0xFFFE, 0xE00D)
 _SEQUENCE_END = tag_key(0xFFFE, 0xE0DD)
@@ -121,7 +123,7 @@ def walk_explicit(
                 _learn(known, first, data, start, at)
                 start, first, cut = at, key, at + _STRETCH
             value = at + 8
-            if vr in _LONG_VR:
+            if vr in LONG_VRS:
                 (length,) = _long_length(data, value)
                 value += 4
                 if length == UNDEFINED and key != last:
@@ -252,7 +254,7 @@ def _skip_explicit(data: bytes, at: int, stop: int, depth: int) -> int:
             if stop >= 0:
                 raise SurpriseError
             return at
-        if vr in _LONG_VR:
+        if vr in LONG_VRS:
             (length,) = _long_length(data, at)
             at += 4
             if length == UNDEFINED:

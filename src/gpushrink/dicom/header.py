@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gpushrink.dicom.elements import LONG_VRS, UNDEFINED
 from gpushrink.dicom.geometry import Plane, Vector, normal_of
-from gpushrink.dicom.spans import may_be_dicom
+from gpushrink.dicom.spans import DEFLATED, GE_PRIVATE, may_be_dicom
 
 __all__ = ["ImageHeader", "PixelLayout", "parse_header"]
 
@@ -26,15 +27,10 @@ _TAGS = [
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
 ]  # fmt: skip
-_DEFLATED = "1.2.840.10008.1.2.1.99"
-_GE_PRIVATE = "1.2.840.113619.5.2"  # implicit little endian with big-endian pixel data
-_UNDEFINED = 0xFFFFFFFF
 _MOST_FRAMES = 1 << 20
 _MOST_COMPONENTS = 64
 _FLOATS = {0x0008: "float32", 0x0009: "float64"}  # by element of group 7FE0
 _SUBSAMPLED = ("YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420")
-# Explicit VRs whose length takes four bytes. Source: PS3.5 7.1.2.
-_LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +127,7 @@ def _pixels(dataset: Any, head: bytes, at: int) -> PixelLayout | None:
         return None
     if frames > _MOST_FRAMES:
         return None
-    deflated = syntax == _DEFLATED
+    deflated = syntax == DEFLATED
     implicit, little = dataset.original_encoding
     element, length, offset = (0x0010, None, 0) if deflated else _element(head[at : at + 12], at, implicit, little)
     if element not in (0x0008, 0x0009, 0x0010):
@@ -155,7 +151,7 @@ def _pixels(dataset: Any, head: bytes, at: int) -> PixelLayout | None:
         dtype=dtype,
         bits_stored=stored,
         high_bit=high,
-        big_endian=not little or syntax == _GE_PRIVATE,
+        big_endian=not little or syntax == GE_PRIVATE,
         native=whole
         and length is not None
         and not swapped
@@ -176,11 +172,11 @@ def _element(raw: bytes, at: int, implicit: bool, little: bool) -> tuple[int, in
     element = int.from_bytes(raw[2:4], order)
     if implicit or not raw[4:6].isalpha():
         length, size = int.from_bytes(raw[4:8], order), 8
-    elif raw[4:6] in _LONG_VRS:
+    elif raw[4:6] in LONG_VRS:
         length, size = int.from_bytes(raw[8:12], order), 12
     else:
         length, size = int.from_bytes(raw[6:8], order), 8
-    return element, None if length == _UNDEFINED else length, at + size
+    return element, None if length == UNDEFINED else length, at + size
 
 
 def _compressed(syntax: str) -> bool:

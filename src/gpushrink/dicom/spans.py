@@ -16,7 +16,7 @@ from gpushrink.dicom.elements import UNDEFINED
 from gpushrink.dicom.plain import HEAD_BYTES, Plain, PlainReader
 from gpushrink.model import SampleFormat
 
-__all__ = ["DicomFile", "PixelSpan", "describe", "describe_by_pydicom", "may_be_dicom"]
+__all__ = ["DEFLATED", "GE_PRIVATE", "DicomFile", "PixelSpan", "describe", "describe_by_pydicom", "may_be_dicom"]
 
 _TAGS = [
     "TransferSyntaxUID",
@@ -43,8 +43,8 @@ _TAGS = [
     "PixelData",
 ]
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-_DEFLATED = "1.2.840.10008.1.2.1.99"
-_GE_PRIVATE = "1.2.840.113619.5.2"  # implicit little endian with big-endian pixel data
+DEFLATED = "1.2.840.10008.1.2.1.99"
+GE_PRIVATE = "1.2.840.113619.5.2"  # implicit little endian with big-endian pixel data
 _DEFER = 1024  # values longer than this stay on disk while the data set is read
 _MAX_AXIS = 1 << 24
 # A frame must fit a block, and several must fit memory; a file of more frames than this is better taken as bytes.
@@ -187,13 +187,13 @@ def _describe_plain(plain: Plain, size: int) -> DicomFile | str:
 
 def _describe(dataset: Any, size: int) -> DicomFile | str:
     syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
-    if syntax == _DEFLATED:
+    if syntax == DEFLATED:
         return "a deflated data set"
     name = next((keyword for keyword in _PIXELS if keyword in dataset), None)
     if name is None:
         return _lay_out(dataset, None, size)
     element = dataset.get_item(name, keep_deferred=True)
-    big_endian = not element.is_little_endian or syntax == _GE_PRIVATE
+    big_endian = not element.is_little_endian or syntax == GE_PRIVATE
     return _lay_out(dataset, _Pixels(name, int(element.value_tell), int(element.length), big_endian), size)
 
 
