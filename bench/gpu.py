@@ -1,6 +1,6 @@
 """Prove and measure gpushrink on a GPU, unattended: one JSON file and one table, in under eight minutes.
 
-    python bench/gpu.py --wheels DIR          a bare machine: makes an environment out of carried wheels first
+    python bench/gpu.py --wheels DIR          a bare machine: installs the package and carried wheels in a folder first
     python bench/gpu.py                       in an environment that has the package
     python bench/gpu.py --device host --quick the same steps on the emulation, to test this script
 
@@ -33,7 +33,7 @@ def main() -> int:
     options = parse()
     started = time.monotonic()
     if options.wheels is not None:
-        return run_in_new_environment(options)
+        return run_with_wheels(options)
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     report = Report(options, started)
     report.step("machine", describe_machine)
@@ -59,25 +59,29 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", choices=["cuda", "host"], default="cuda")
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
     parser.add_argument("--wheels", type=Path, help="a folder of wheels; nothing is downloaded")
-    parser.add_argument("--family", choices=["cuda12", "cuda13"], default="cuda13")
+    parser.add_argument("--study", type=Path, help="a folder of archives of real studies, measured too")
     parser.add_argument("--quick", action="store_true", help="small volumes and few tests")
     parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds for everything")
     return parser.parse_args()
 
 
-def run_in_new_environment(options: argparse.Namespace) -> int:
-    """Install the package from carried wheels into a fresh environment and run there."""
+def run_with_wheels(options: argparse.Namespace) -> int:
+    """Install the package and all carried wheels into a folder that comes before what the machine has; run there.
+
+    Nothing is resolved: what neither is carried nor on the machine shows as missing in the doctor's findings.
+    """
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
-        python = Path(folder) / "venv" / "bin" / "python"
-        subprocess.run([sys.executable, "-m", "venv", Path(folder) / "venv"], check=True)
-        wheels = options.wheels.resolve()
-        install = [python, "-m", "pip", "install", "-q", "--no-index", "--find-links", wheels]
-        subprocess.run([*install, "setuptools>=77", "wheel"], check=True)
-        subprocess.run([*install, "--no-build-isolation", f"{ROOT}[{options.family},test]"], check=True)
-        left = options.budget - (time.monotonic() - began)
-        command = [python, __file__, "--device", options.device, "--out", options.out, "--budget", f"{left:.0f}"]
-        return subprocess.run([*command, *(["--quick"] if options.quick else [])], check=False).returncode
+        site = str(Path(folder) / "site")
+        environment = {**os.environ, "PYTHONPATH": site, "PYTHONUNBUFFERED": "1"}
+        install = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", site]
+        for what in (sorted(map(str, options.wheels.resolve().glob("*.whl"))), ["--no-build-isolation", str(ROOT)]):
+            subprocess.run([*install, *what], check=True, env=environment)
+        given = {"device": options.device, "out": options.out, "study": options.study}
+        given["budget"] = f"{options.budget - (time.monotonic() - began):.0f}"
+        arguments = [f"--{name}={value}" for name, value in given.items() if value is not None]
+        command = [sys.executable, __file__, *arguments, *(["--quick"] if options.quick else [])]
+        return subprocess.run(command, check=False, env=environment).returncode
 
 
 class Report:

@@ -1,8 +1,10 @@
-// The rANS stage both ways: one warp codes one chunk, lane j the symbols j, j + lanes, j + 2 lanes, ...
+// The rANS stage both ways, for the chunks of any number of payloads: one warp codes one chunk, lane j the symbols j,
+// j + lanes, j + 2 lanes, ... of it.
 //
 // Spec: docs/format-entropy.md#rans. Equal to codec/entropy/reference.py, word for word.
 // Grid: one warp for each chunk, RANS_WARPS warps to a block; shared memory: none.
-// Preconditions: lanes is a power of two up to 32; run_ends rises strictly and ends at bounds[chunks];
+// Chunk c has states[state_begins[c], state_begins[c + 1]), one for each lane.
+// Preconditions: lanes are a power of two up to 32; run_ends rises strictly and ends at bounds[chunks];
 // tables are valid (frequencies sum to 2^SCALE_BITS, every coded symbol has one); symbols < 2^31.
 // Bytes moved: 1 read and about 1 written for each symbol, each way; table look-ups stay in L1.
 // Bound: the state is a chain, about 150 cycles a step in decode (slot, entry, ballot, word) and 100 in encode, so a
@@ -37,11 +39,13 @@ __device__ __forceinline__ u32 find_run(const i64* run_ends, u32 runs, i64 posit
 // Encode each chunk backwards. Its words fill scratch[begin, end) from the end; word_counts says how many.
 extern "C" __global__ void __launch_bounds__(RANS_WARPS * 32) rans_encode(
     const u8* __restrict__ symbols, const i64* __restrict__ bounds, const i64* __restrict__ run_ends,
-    const u32* __restrict__ run_tables, u32 runs, const u32* __restrict__ entries, u32 lanes, u32 chunks,
-    u16* __restrict__ scratch, u32* __restrict__ states, u32* __restrict__ word_counts) {
+    const u32* __restrict__ run_tables, u32 runs, const u32* __restrict__ entries,
+    const u32* __restrict__ state_begins, u32 chunks, u16* __restrict__ scratch, u32* __restrict__ states,
+    u32* __restrict__ word_counts) {
     const u64 chunk = global_thread() / WARP_LANES;
     if (chunk >= chunks) return;  // whole warps
     const u32 lane = threadIdx.x % WARP_LANES;
+    const u32 own = state_begins[chunk], lanes = state_begins[chunk + 1] - own;
     const u32 above = lane == 31u ? 0u : FULL_MASK << (lane + 1u);
     const i64 begin = bounds[chunk], end = bounds[chunk + 1];
     const i64 steps = (end - begin + lanes - 1) / lanes;
@@ -76,7 +80,7 @@ extern "C" __global__ void __launch_bounds__(RANS_WARPS * 32) rans_encode(
             state = (quotient << SCALE_BITS) + (state - quotient * frequency) + start;
         }
     }
-    if (lane < lanes) states[chunk * lanes + lane] = state;
+    if (lane < lanes) states[own + lane] = state;
     if (lane == 0u) word_counts[chunk] = (u32)(end - cursor);
 }
 
@@ -90,23 +94,35 @@ extern "C" __global__ void rans_gather_words(const u16* __restrict__ scratch, co
     for (i64 i = threadIdx.x; i < count; i += blockDim.x) words[to + i] = from[i];
 }
 
+// Write the symbol of every slot of every table, for rans_decode: one block for each table, any block size.
+extern "C" __global__ void rans_fill_slots(const u32* __restrict__ entries, u8* __restrict__ slots) {
+    const u32* const own = entries + blockIdx.x * 256u;
+    for (u32 slot = threadIdx.x; slot <= SLOT_MASK; slot += blockDim.x) {
+        u32 low = 0u;  // the last symbol that begins at or before the slot: those of frequency 0 begin with the next
+        for (u32 step = 128u; step; step /= 2u)
+            if (own[low + step] >> 16 <= slot) low += step;
+        slots[((u64)blockIdx.x << SCALE_BITS) + slot] = (u8)low;
+    }
+}
+
 // Decode each chunk. `faults` gets FAULT_ bits where a chunk does not come out even; its symbols are then worthless,
 // but no access leaves the buffers whatever the states and words hold.
 extern "C" __global__ void __launch_bounds__(RANS_WARPS * 32) rans_decode(
     const u32* __restrict__ states, const u16* __restrict__ words, const i64* __restrict__ word_ends,
     const i64* __restrict__ bounds, const i64* __restrict__ run_ends, const u32* __restrict__ run_tables, u32 runs,
-    const u8* __restrict__ slots, const u32* __restrict__ entries, u32 lanes, u32 chunks, u8* __restrict__ symbols,
-    u32* __restrict__ faults) {
+    const u8* __restrict__ slots, const u32* __restrict__ entries, const u32* __restrict__ state_begins, u32 chunks,
+    u8* __restrict__ symbols, u32* __restrict__ faults) {
     const u64 chunk = global_thread() / WARP_LANES;
     if (chunk >= chunks) return;  // whole warps
     const u32 lane = threadIdx.x % WARP_LANES;
+    const u32 own = state_begins[chunk], lanes = state_begins[chunk + 1] - own;
     const u32 below = (1u << lane) - 1u;
     const i64 begin = bounds[chunk], end = bounds[chunk + 1];
     const i64 steps = (end - begin + lanes - 1) / lanes;
     i64 position = begin + lane;
     u32 run = find_run(run_ends, runs, min(position, end - 1));
     i64 run_end = run_ends[run];
-    u32 state = lane < lanes ? states[chunk * lanes + lane] : LOWEST_STATE;
+    u32 state = lane < lanes ? states[own + lane] : LOWEST_STATE;
     i64 cursor = chunk ? word_ends[chunk - 1] : 0;
     const i64 words_end = word_ends[chunk];
     u32 fault = __any_sync(FULL_MASK, state < LOWEST_STATE) ? FAULT_START : 0u;

@@ -1,14 +1,17 @@
-// The encoder's half of the volume codec: padded planes, residuals of each stage, contexts, buckets.
+// The encoder's half of the volume codec, for a batch of slabs: padded planes, residuals, contexts, buckets.
 //
-// Spec: docs/format-volume.md; equal to codec/volume/reference.py. Layout: raster planes with edges (geometry.py).
-// Grid: threads over (places of a plane, plane) for all kernels but predict_stage, whose blocks go through PREDICT_TURNS
-// times their threads, and gather_values, which has one block for each plane. first[z] and second[z] are how many planes
-// back the references lie, 0 where a plane has none.
-// Preconditions: block of BLOCK_WARPS warps; a slab holds fewer than 2^32 values.
+// Spec: docs/format-volume.md; equal to codec/volume/reference.py. Layout: raster planes with edges (geometry.py). All
+// slabs of a batch have one shape of plane and one sample type; their planes are numbered across slabs, and lie one after
+// another. What a plane needs of its slab stands in arrays of a number for each plane: first[z] and second[z] are how many
+// planes back its references lie, 0 where it has none, model_begins[z] is where its slab's model begins.
+// Grid: threads over (places of a plane, plane) for all kernels but predict_stage and find_limits, whose blocks go through
+// PREDICT_TURNS times their threads, and gather_values, which has one block for each plane.
+// Preconditions: block of BLOCK_WARPS warps; a batch holds fewer than 2^32 values.
 // Bytes moved for each sample: pad_planes 4, pad_residuals 0.2, predict_stage 2 samples + 2 for each stage looked into +
 // 2 to write + what L2 gives again of the neighbours, find_contexts 5, gather_values 2 + 1 + 4 (order, from L2) + 2.
 // Bound: predict_stage and find_contexts by integer lanes, about 340 and 260 instructions a sample with the default
-// taps; coefficients come from shared memory, where 32 lanes of some 8 classes take 1 to 2 passes. The rest by memory.
+// taps; coefficients come from shared memory, where 32 lanes of some 8 classes take 1 to 2 passes. gather_values by
+// latency: area / 256 turns of four barriers for a block, however many planes there are. The rest by memory.
 #include "volume.cuh"
 
 __device__ __forceinline__ i32 raw_sample(const u8* raw, u32 type, i64 index) {
@@ -20,22 +23,31 @@ __device__ __forceinline__ i32 raw_sample(const u8* raw, u32 type, i64 index) {
     }
 }
 
-// limits[0] = min, limits[1] = max of the samples; set to the extremes before.
-extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32) find_limits(const u8* raw, u32 type, u64 count,
-                                                                          i32* limits) {
+// limits[2 s] = min, limits[2 s + 1] = max of slab s's samples; set to the extremes before. lines[s] gets the first line
+// of slab s's first plane: `columns` numbers.
+extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
+    find_limits(const u8* raw, u32 type, u64 area, i64 column_stride, u32 columns, const i32* slabs, i32* limits,
+                i32* lines) {
     i32 least = 0x7fffffff, most = -0x7fffffff;
-    for (u64 i = global_thread(); i < count; i += (u64)gridDim.x * blockDim.x) {
-        const i32 value = raw_sample(raw, type, (i64)i);
+    const i64 plane = (i64)(blockIdx.y * area);
+    const i32 slab = slabs[blockIdx.y];
+    for (u32 turn = 0u; turn < PREDICT_TURNS; ++turn) {
+        const u64 i = ((u64)blockIdx.x * PREDICT_TURNS + turn) * blockDim.x + threadIdx.x;
+        if (i >= area) break;
+        const i32 value = raw_sample(raw, type, plane + (i64)i);
         least = min(least, value);
         most = max(most, value);
     }
+    if (blockIdx.x == 0u && (blockIdx.y == 0u || slabs[blockIdx.y - 1u] != slab))
+        for (u32 x = threadIdx.x; x < columns; x += blockDim.x)
+            lines[(u64)slab * columns + x] = raw_sample(raw, type, plane + (i64)x * column_stride);
     for (u32 distance = 16u; distance; distance /= 2u) {
         least = min(least, __shfl_xor_sync(FULL_MASK, least, distance));
         most = max(most, __shfl_xor_sync(FULL_MASK, most, distance));
     }
     if (threadIdx.x % WARP_LANES == 0u) {
-        atomicMin(&limits[0], least);
-        atomicMax(&limits[1], most);
+        atomicMin(&limits[2 * slab], least);
+        atomicMax(&limits[2 * slab + 1], most);
     }
 }
 
@@ -58,17 +70,19 @@ __device__ __forceinline__ bool source_of(i32 rows, i32 columns, const i32* firs
     return true;
 }
 
-// Fill padded planes, edges included, from raw samples in any order of rows and columns.
+// Fill padded planes, edges included, from raw samples in any order of rows and columns; least[z] and start[z] are the
+// least sample of the plane's slab, and what stands for what there is not.
 extern "C" __global__ void pad_planes(const u8* raw, u32 type, i64 plane_stride, i64 row_stride, i64 column_stride,
-                                      u32 rows, u32 columns, const i32* first, i32 least, u32 start, u16* planes) {
+                                      u32 rows, u32 columns, const i32* first, const i32* least, const i32* start,
+                                      u16* planes) {
     const u32 pitch = columns + 5u;
     const u64 size = (u64)pitch * (rows + 4u), place = global_thread();
     if (place >= size) return;
     i64 z = blockIdx.y;
     i32 y = (i32)(place / pitch) - 2, x = (i32)(place % pitch) - 3;
-    u16 value = (u16)start;
+    u16 value = (u16)start[blockIdx.y];
     if (source_of((i32)rows, (i32)columns, first, z, y, x))
-        value = (u16)(raw_sample(raw, type, z * plane_stride + y * row_stride + x * column_stride) - least);
+        value = (u16)(raw_sample(raw, type, z * plane_stride + y * row_stride + x * column_stride) - least[blockIdx.y]);
     planes[blockIdx.y * size + place] = value;
 }
 
@@ -126,8 +140,9 @@ __device__ __forceinline__ void predict_plane(const u16* samples, i16* residuals
 // PREDICT_TURNS times its threads, so that its copy of the coefficients costs 6 bytes of L2 a sample; dynamic shared
 // memory: `room` numbers, 0 to read them where they are.
 extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
-    predict_stage(const u16* samples, i16* residuals, const i32* model, u32 rows, u32 columns, const i32* first,
-                  const i32* second, u64 stage_size, u32 stage, u32 room) {
+    predict_stage(const u16* samples, i16* residuals, const i32* models, const i32* model_begins, u32 rows, u32 columns,
+                  const i32* first, const i32* second, u64 stage_size, u32 stage, u32 room) {
+    const i32* const model = models + model_begins[blockIdx.y];
 #define PREDICT(refs, stage) \
     predict_plane<refs, stage>(samples, residuals, model, rows, columns, first, second, stage_size, room)
     if (first[blockIdx.y]) {
@@ -152,9 +167,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
 
 // Write each sample's context, and count them: counts has 256 for each plane and is zero before.
 extern "C" __global__ void __launch_bounds__(BLOCK_WARPS * 32)
-    find_contexts(const u16* samples, const i16* residuals, const i32* model, u32 rows, u32 columns, const i32* first,
-                  const i32* second, u64 stage_size, u8* contexts, u32* counts) {
+    find_contexts(const u16* samples, const i16* residuals, const i32* models, const i32* model_begins, u32 rows,
+                  u32 columns, const i32* first, const i32* second, u64 stage_size, u8* contexts, u32* counts) {
     __shared__ u32 bins[256];
+    const i32* const model = models + model_begins[blockIdx.y];
     for (u32 bin = threadIdx.x; bin < 256u; bin += blockDim.x) bins[bin] = 0u;
     __syncthreads();
     const u64 sample = global_thread(), area = (u64)rows * columns;

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gpushrink.codec.entropy import decode_segments, encode_segments
 from gpushrink.codec.volume.geometry import References
 from gpushrink.codec.volume.slab import CHAIN, decode_slab, encode_slab
+from gpushrink.devices import entropy_stage
 from gpushrink.devices.cuda import CudaDevice
 from gpushrink.devices.device import Device
 from gpushrink.devices.device_check import check_device
@@ -151,8 +152,12 @@ def test_slabs_side_by_side_and_in_steps_agree(device: Device) -> None:
         assert (device.get(found) == whole).all()
 
 
-def test_every_kind_of_segment_crosses_between_device_and_cpu(device: Device) -> None:
+@pytest.mark.parametrize("fewest", [1, 64], ids=["zstd on the device", "zstd on the host"])
+def test_every_kind_of_segment_crosses_between_device_and_cpu(
+    device: Device, fewest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """rANS, constant, raw and zstd segments: what a device codes the CPU reads, and the other way round."""
+    monkeypatch.setattr(entropy_stage, "FEWEST_DEVICE_CHUNKS", fewest)
     rng = np.random.default_rng(7)
     repeats = np.tile(rng.integers(0, 250, 3000, dtype=np.uint8), 50)
     repeats[rng.integers(0, len(repeats), 2000)] = 251
@@ -164,11 +169,45 @@ def test_every_kind_of_segment_crosses_between_device_and_cpu(device: Device) ->
     ]
     symbols, lengths = np.concatenate(parts), np.array([len(part) for part in parts])
     on_cpu = encode_segments(symbols, lengths)
-    coded = encode_resident(device, device.put(symbols), lengths, judge=True)
+    [coded] = encode_resident(device, device.put(symbols), [lengths], judge=True)
     assert coded.judged_bytes == len(on_cpu)
     assert (decode_segments(coded.payload, lengths) == symbols).all()
     for payload in (on_cpu, coded.payload):
-        assert (device.get(decode_resident(device, payload, lengths)) == symbols).all()
+        assert (device.get(decode_resident(device, [payload], [lengths])) == symbols).all()
+
+
+@pytest.mark.parametrize("level", ["fast", "default", "max"])
+@pytest.mark.parametrize(("rows", "columns"), [(30, 41), (41, 30)])
+def test_slabs_encoded_together_are_those_encoded_alone(device: Device, level: str, rows: int, columns: int) -> None:
+    """Slabs of unlike depth, content and references in one batch give the bytes of each one by the CPU."""
+    rng = np.random.default_rng(11)
+    smooth = volume((12, rows, columns), "int16", 4)
+    slabs = [
+        smooth[:5],
+        smooth[5:6],  # one plane: none has references
+        np.full((3, rows, columns), -77, np.int16),
+        rng.integers(-(1 << 15), 1 << 15, (2, rows, columns), np.int16),
+        smooth[6:],
+    ]
+    references: list[References] = [CHAIN, CHAIN, CHAIN, ((0, 0),), ((2, 4), (1, 2))]
+    expected = [
+        encode_slab(one, level=level, references=pattern) for one, pattern in zip(slabs, references, strict=True)
+    ]
+    codec = DeviceVolumeCodec(device)
+    assert codec.encode_slabs(slabs, level=level, references=references) == expected
+    depths = [len(one) for one in slabs]
+    back = codec.decode_slabs(expected, depths=depths, rows=rows, columns=columns, dtype=np.int16)
+    assert (device.get(back) == np.concatenate(slabs)).all()
+    held = device.put_all([np.ascontiguousarray(one) for one in slabs]).reshape(-1, rows, columns)
+    assert codec.encode_planes(held, depths, level=level, references=references) == expected
+
+
+def test_slabs_of_unlike_planes_are_not_encoded_together(device: Device) -> None:
+    """A batch has one shape of plane and one type."""
+    one = np.zeros((2, 5, 7), np.int16)
+    for other in (np.zeros((2, 7, 5), np.int16), np.zeros((2, 5, 7), np.uint16)):
+        with pytest.raises(ValueError, match="one shape of plane"):
+            DeviceVolumeCodec(device).encode_slabs([one, other], references=[CHAIN, CHAIN])
 
 
 def test_golden_slab_is_read_by_every_device(device: Device) -> None:

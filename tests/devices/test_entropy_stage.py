@@ -10,6 +10,7 @@ import zstandard
 from numpy.typing import NDArray
 
 from gpushrink.codec.entropy import decode_segments, encode_segments
+from gpushrink.devices import entropy_stage
 from gpushrink.devices.device import DeviceArray
 from gpushrink.devices.emulation.build import find_compiler
 from gpushrink.devices.entropy_stage import decode_resident, encode_resident
@@ -70,25 +71,39 @@ def test_resident_payload_equals_the_cpu_s() -> None:
     symbols, lengths = mixed()
     device = HostDevice()
     expected = encode_segments(symbols, lengths, engine="numpy")
-    coded = encode_resident(device, device.put(symbols), lengths)
+    [coded] = encode_resident(device, device.put(symbols), [lengths])
     assert coded.payload == expected
     assert coded.judged_bytes == len(expected)
-    assert (decode_resident(device, expected, lengths) == symbols).all()
+    assert (decode_resident(device, [expected], [lengths]) == symbols).all()
 
 
-def test_resident_zstd_goes_through_the_device_and_changes_frames_alone() -> None:
-    """Chunks of 64 KiB reach the device's own zstd; the choices, and the size they go by, stay the CPU's."""
+def test_resident_payloads_of_a_batch_equal_those_of_one_alone() -> None:
+    """Payloads of unlike kinds and shapes, empty ones too, are coded and read together as they are one by one."""
+    symbols, lengths = mixed()
+    few = np.arange(40, dtype=np.uint8) % 3
+    all_symbols = [symbols, symbols[:0], few, symbols[::-1].copy()]
+    all_lengths = [lengths, np.zeros(2, np.int64), np.array([0, 11, 29]), lengths[::-1].copy()]
+    device = HostDevice()
+    expected = [encode_segments(one, own) for one, own in zip(all_symbols, all_lengths, strict=True)]
+    found = encode_resident(device, device.put(np.concatenate(all_symbols)), all_lengths, judge=True)
+    assert [one.payload for one in found] == expected
+    assert (decode_resident(device, expected, all_lengths) == np.concatenate(all_symbols)).all()
+
+
+def test_resident_zstd_goes_through_the_device_and_changes_frames_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Enough chunks of 64 KiB reach the device's own zstd; the choices, and the size they go by, stay the CPU's."""
+    monkeypatch.setattr(entropy_stage, "FEWEST_DEVICE_CHUNKS", 3)
     symbols, lengths = mixed()
     device = OtherZstd()
     expected = encode_segments(symbols, lengths, engine="numpy")
     held = device.put(symbols)
-    coded = encode_resident(device, held, lengths, judge=True)
+    [coded] = encode_resident(device, held, [lengths], judge=True)
     assert device.chunks == [65536, 65536, 150_000 - 131_072]
     assert coded.payload != expected
     assert coded.judged_bytes == len(expected)
     assert (decode_segments(coded.payload, lengths) == symbols).all()
     device.chunks = []
-    assert (decode_resident(device, coded.payload, lengths) == symbols).all()
+    assert (decode_resident(device, [coded.payload], [lengths]) == symbols).all()
     assert device.chunks == [65536, 65536, 150_000 - 131_072]
 
 
@@ -97,14 +112,17 @@ def test_resident_symbols_stay_where_they_are() -> None:
     rng = np.random.default_rng(2)
     symbols = rng.geometric(0.05, 4_000_000).clip(1, 255).astype(np.uint8)
     device = OtherZstd()
-    payload = encode_resident(device, device.put(symbols), np.array([4_000_000])).payload
-    assert device.fetched < len(payload) * 1.1 + len(symbols) // 16
+    [coded] = encode_resident(device, device.put(symbols), [np.array([4_000_000])])
+    assert device.fetched < len(coded.payload) * 1.1 + len(symbols) // 16
     assert not device.chunks
 
 
 @pytest.mark.parametrize("damage", ["size", "cut", "magic", "inside"])
-def test_resident_frame_that_lies_is_refused_before_or_by_the_device(damage: str) -> None:
+def test_resident_frame_that_lies_is_refused_before_or_by_the_device(
+    damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A frame that names another size, or is none, never reaches the device; one broken inside is refused there."""
+    monkeypatch.setattr(entropy_stage, "FEWEST_DEVICE_CHUNKS", 1)
     symbols, lengths = mixed()
     device = OtherZstd()
     payload = bytearray(encode_segments(symbols, lengths, engine="numpy"))
@@ -118,7 +136,7 @@ def test_resident_frame_that_lies_is_refused_before_or_by_the_device(damage: str
     else:
         payload[at + 9] ^= 0xFF
     with pytest.raises(CorruptError):
-        decode_resident(device, bytes(payload), lengths)
+        decode_resident(device, [bytes(payload)], [lengths])
     assert bool(device.chunks) == (damage == "inside")
 
 
@@ -126,7 +144,7 @@ def test_resident_no_symbols_is_an_empty_payload() -> None:
     """Nothing codes to nothing, and nothing else decodes to it."""
     device = HostDevice()
     none = np.zeros(3, np.int64)
-    assert encode_resident(device, device.empty(0, np.uint8), none).payload == b""
-    assert len(decode_resident(device, b"", none)) == 0
+    assert [one.payload for one in encode_resident(device, device.empty(0, np.uint8), [none, none])] == [b"", b""]
+    assert len(decode_resident(device, [b"", b""], [none, none])) == 0
     with pytest.raises(CorruptError):
-        decode_resident(device, b"x", none)
+        decode_resident(device, [b"", b"x"], [none, none])

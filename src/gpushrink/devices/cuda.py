@@ -59,6 +59,7 @@ class CudaDevice:
             raise DeviceUnavailableError(f"cuda needs CuPy and nvCOMP ({error}); gpushrink doctor says how") from error
         self._ordinal = ordinal
         self._modules: dict[tuple[str, tuple[str, ...]], Any] = {}
+        self._functions: dict[Kernel, Any] = {}
         self._compiling = threading.Lock()
         self._pool = self._cupy.cuda.MemoryPool()
         self._begin_stream()
@@ -82,6 +83,10 @@ class CudaDevice:
                 )
         except (RuntimeError, ImportError) as error:  # CUDARuntimeError and nvCOMP's errors are RuntimeErrors
             raise DeviceUnavailableError(f"cuda:{ordinal} cannot be used: {error}; see gpushrink doctor") from error
+
+    def __del__(self) -> None:
+        # A codec works on its stream to its end; attributes die in the order they were set, the stream first.
+        self.__dict__.pop("_codec", None)
 
     def sibling(self) -> CudaDevice:
         """See `Device`: a stream of its own, the same pool, limit and compiled kernels."""
@@ -127,14 +132,22 @@ class CudaDevice:
 
     def put(self, array: NDArray[Any]) -> DeviceArray:
         """See `Device`; staged in page-locked memory, so that the copy runs beside other streams' kernels."""
+        return self.put_all([array]).reshape(array.shape)
+
+    def put_all(self, arrays: Sequence[NDArray[Any]]) -> DeviceArray:
+        """See `Device`; one copy for all."""
+        count = sum(array.size for array in arrays)
         with self._current():
-            target = self._cupy.empty(array.shape, array.dtype)
-            if not array.size:
+            target = self._cupy.empty(count, arrays[0].dtype)
+            if not count:
                 return target
             while self._staged and self._staged[0][0].done:
                 self._staged.popleft()
-            staged = self.pinned(array.shape, array.dtype)
-            staged[...] = array
+            staged = self.pinned(count, arrays[0].dtype)
+            begin = 0
+            for array in arrays:
+                staged[begin : begin + array.size] = array.reshape(-1)
+                begin += array.size
             target.set(staged, stream=self._stream)
             self._staged.append((self._stream.record(), staged))
             return target
@@ -195,12 +208,14 @@ class CudaDevice:
                 function(grid, block, (*fixed, np.int32(turn)))
 
     def _function(self, kernel: Kernel) -> Any:
-        key = (kernel.file, kernel.options)
         with self._compiling:
-            if key not in self._modules:
-                options = ("--std=c++17", *kernel.options)
-                self._modules[key] = self._cupy.RawModule(code=compose(kernel.file), options=options)
-            return self._modules[key].get_function(kernel.name)
+            if kernel not in self._functions:
+                key = (kernel.file, kernel.options)
+                if key not in self._modules:
+                    options = ("--std=c++17", *kernel.options)
+                    self._modules[key] = self._cupy.RawModule(code=compose(kernel.file), options=options)
+                self._functions[kernel] = self._modules[key].get_function(kernel.name)
+            return self._functions[kernel]
 
     def compress_chunks(self, data: DeviceArray, bounds: NDArray[np.int64]) -> list[bytes]:
         """See `Device`; chunks begin at multiples of 16 bytes, or are copied to where they do."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -34,7 +35,7 @@ class Kernel:
     name: str
     defines: tuple[tuple[str, int | str], ...] = ()
 
-    @property
+    @cached_property
     def options(self) -> tuple[str, ...]:
         """Give the defines as compiler options."""
         return tuple(f"-D{macro}={value}" for macro, value in self.defines)
@@ -78,6 +79,10 @@ class Device(Protocol):
 
     def put(self, array: NDArray[Any]) -> DeviceArray:
         """Copy a C-contiguous host array to the device. The host array may be reused on return."""
+        ...
+
+    def put_all(self, arrays: Sequence[NDArray[Any]]) -> DeviceArray:
+        """Copy C-contiguous host arrays of one type to the device, one after another, as an array of one axis."""
         ...
 
     def get(self, array: DeviceArray) -> NDArray[Any]:

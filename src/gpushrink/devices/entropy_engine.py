@@ -5,7 +5,8 @@ Source: docs/format-entropy.md; kernels/rans.cu, kernels/histogram.cu.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,10 @@ from gpushrink.codec.entropy.tables import SCALE_BITS
 from gpushrink.devices.device import Device, DeviceArray, Kernel
 from gpushrink.errors import CorruptError
 
-__all__ = ["RANS_DEFINES", "DeviceEngine"]
+__all__ = ["RANS_DEFINES", "DeviceEngine", "RangeParts"]
+
+# The states (chunks, lanes), words, and where each chunk's words end, of one payload.
+RangeParts: TypeAlias = tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]
 
 # Four warps: enough to fill an SM's slots block by block, few enough that a short chunk does not hold up many.
 _WARPS: Final = 4
@@ -24,6 +28,7 @@ RANS_DEFINES: Final = (("SCALE_BITS", SCALE_BITS), ("RANS_WARPS", _WARPS))
 _ENCODE = Kernel("rans.cu", "rans_encode", RANS_DEFINES)
 _GATHER = Kernel("rans.cu", "rans_gather_words", RANS_DEFINES)
 _DECODE = Kernel("rans.cu", "rans_decode", RANS_DEFINES)
+_FILL = Kernel("rans.cu", "rans_fill_slots", RANS_DEFINES)
 _COUNT = Kernel("histogram.cu", "count_symbols")
 
 # 2 KiB of atomics for each piece: 3 % of this.
@@ -70,31 +75,28 @@ class DeviceEngine:
         self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: int
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
         """See `Engine`; threads are not used."""
-        return self.encode_resident(self._device.put(symbols), where)
+        return self.encode_resident(self._device.put(symbols), [where])[0]
 
-    def encode_resident(
-        self, symbols: DeviceArray, where: RangeInput
-    ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
-        """Encode symbols that are on the device already."""
-        device = self._device
-        chunks = len(where.bounds) - 1
-        bounds, *runs = _put_ranges(device, where)
-        scratch = device.empty(int(where.bounds[-1]), np.uint16)
-        states = device.empty((chunks, where.lanes), np.uint32)
-        word_counts = device.empty(chunks, np.uint32)
-        entries = device.put(where.tables.packed())
-        numbers = [np.uint32(where.lanes), np.uint32(chunks)]
+    def encode_resident(self, symbols: DeviceArray, wheres: Sequence[RangeInput]) -> list[RangeParts]:
+        """Encode the symbols of several payloads, one after another on the device; give each payload's parts."""
+        device, whole = self._device, _RangeBatch(wheres)
+        bounds, *runs, entries = whole.put(device)
+        state_begins = device.put(whole.state_begins)
+        scratch = device.empty(whole.symbols, np.uint16)
+        states = device.empty(int(whole.state_begins[-1]), np.uint32)
+        word_counts = device.empty(whole.chunks, np.uint32)
         device.launch(
             _ENCODE,
-            grid=(-(-chunks // _WARPS),),
+            grid=(-(-whole.chunks // _WARPS),),
             block=(32 * _WARPS,),
-            args=[symbols, bounds, *runs, entries, *numbers, scratch, states, word_counts],
-        )
+            args=[
+                symbols, bounds, *runs, entries, state_begins, np.uint32(whole.chunks), scratch, states, word_counts,
+            ],
+        )  # fmt: skip
         word_ends = np.cumsum(device.get(word_counts).astype(np.int64))
-        total = int(word_ends[-1])
-        words = device.empty(max(1, total), np.uint16)
-        device.launch(_GATHER, grid=(chunks,), block=(256,), args=[scratch, bounds, device.put(word_ends), words])
-        return device.get(states), device.get(words)[:total], word_ends
+        words = device.empty(max(1, int(word_ends[-1])), np.uint16)
+        device.launch(_GATHER, grid=(whole.chunks,), block=(256,), args=[scratch, bounds, device.put(word_ends), words])
+        return whole.split(device.get(states), device.get(words), word_ends)
 
     def decode_ranges(
         self,
@@ -106,34 +108,39 @@ class DeviceEngine:
         threads: int,
     ) -> NDArray[np.uint8]:
         """See `Engine`; threads are not used."""
-        symbols: NDArray[np.uint8] = self._device.get(self.decode_resident(states, words, word_ends, where))
+        symbols: NDArray[np.uint8] = self._device.get(self.decode_resident([(states, words, word_ends)], [where]))
         return symbols
 
-    def decode_resident(
-        self, states: NDArray[np.uint32], words: NDArray[np.uint16], word_ends: NDArray[np.int64], where: RangeInput
-    ) -> DeviceArray:
-        """Decode and leave the symbols on the device.
+    def decode_resident(self, parts: Sequence[RangeParts], wheres: Sequence[RangeInput]) -> DeviceArray:
+        """Decode several payloads and leave their symbols on the device, one after another.
 
         Raises
         ------
         CorruptError
             If words or states do not come out even.
         """
-        device = self._device
-        chunks = len(where.bounds) - 1
-        bounds, *runs = _put_ranges(device, where)
-        symbols = device.empty(int(where.bounds[-1]), np.uint8)
-        faults = device.empty(chunks, np.uint32)
+        device, whole = self._device, _RangeBatch(wheres)
+        bounds, *runs, entries = whole.put(device)
+        tables = sum(len(where.tables.frequencies) for where in wheres)
+        slots = device.empty(tables << SCALE_BITS, np.uint8)
+        device.launch(_FILL, grid=(tables,), block=(256,), args=[entries, slots])
+        symbols = device.empty(whole.symbols, np.uint8)
+        faults = device.empty(whole.chunks, np.uint32)
+        word_counts = np.array([len(words) for _, words, _ in parts], np.int64)
+        begins = np.cumsum(word_counts) - word_counts
+        word_ends = np.concatenate([ends + begin for (_, _, ends), begin in zip(parts, begins, strict=True)])
         # An empty array has no address on some devices.
-        stored = device.put(words if len(words) else np.zeros(1, np.uint16))
-        tables = [device.put(where.tables.slots()), device.put(where.tables.packed())]
-        numbers = [np.uint32(where.lanes), np.uint32(chunks)]
+        words = device.put_all([*(words for _, words, _ in parts), np.zeros(1, np.uint16)])
         device.launch(
             _DECODE,
-            grid=(-(-chunks // _WARPS),),
+            grid=(-(-whole.chunks // _WARPS),),
             block=(32 * _WARPS,),
-            args=[device.put(states), stored, device.put(word_ends), bounds, *runs, *tables, *numbers, symbols, faults],
-        )
+            args=[
+                device.put_all([np.ascontiguousarray(states).reshape(-1) for states, _, _ in parts]), words,
+                device.put(word_ends), bounds, *runs, slots, entries, device.put(whole.state_begins),
+                np.uint32(whole.chunks), symbols, faults,
+            ],
+        )  # fmt: skip
         found = device.get(faults)
         for chunk in np.flatnonzero(found):
             raise CorruptError(f"rANS chunk {chunk} {_FAULTS[int(found[chunk])]}")
@@ -148,11 +155,44 @@ class DeviceEngine:
         return self._host.read_head(head, segments)
 
 
-def _put_ranges(device: Device, where: RangeInput) -> list[DeviceArray | np.generic]:
-    """Give the arguments that say which symbol is whose: bounds, run_ends, run_tables, runs."""
-    return [
-        device.put(where.bounds),
-        device.put(where.run_ends),
-        device.put(where.run_tables.astype(np.uint32)),
-        np.uint32(len(where.run_ends)),
-    ]
+class _RangeBatch:
+    """Several payloads' ranges as one sequence: chunks, runs and tables numbered across them."""
+
+    def __init__(self, wheres: Sequence[RangeInput]) -> None:
+        self._wheres = wheres
+        counts = np.array([len(where.bounds) - 1 for where in wheres], np.int64)
+        self.chunks = int(counts.sum())
+        self._chunk_ends = np.cumsum(counts)
+        sizes = np.array([where.bounds[-1] for where in wheres], np.int64)
+        self._begins = np.cumsum(sizes) - sizes
+        self.symbols = int(sizes.sum())
+        lanes = np.repeat(np.array([where.lanes for where in wheres], np.uint32), counts)
+        self.state_begins = np.concatenate([np.zeros(1, np.uint32), np.cumsum(lanes, dtype=np.uint32)])
+
+    def put(self, device: Device) -> list[DeviceArray | np.generic]:
+        """Give the arguments that say which symbol is whose: bounds, run_ends, run_tables, runs, and the tables."""
+        tables = [where.tables.packed() for where in self._wheres]
+        heights = np.array([len(where.tables.frequencies) for where in self._wheres], np.int64)
+        firsts = np.cumsum(heights) - heights
+        bounds, ends, owners = [np.zeros(1, np.int64)], [], []
+        for where, begin, first in zip(self._wheres, self._begins, firsts, strict=True):
+            bounds.append(where.bounds[1:] + begin)
+            ends.append(where.run_ends + begin)
+            owners.append((where.run_tables + first).astype(np.uint32))
+        return [
+            device.put(np.concatenate(bounds)), device.put(np.concatenate(ends)), device.put(np.concatenate(owners)),
+            np.uint32(sum(map(len, ends))), device.put(np.concatenate(tables)),
+        ]  # fmt: skip
+
+    def split(
+        self, states: NDArray[np.uint32], words: NDArray[np.uint16], word_ends: NDArray[np.int64]
+    ) -> list[RangeParts]:
+        """Give each payload its states (chunks, lanes), words and where each chunk's words end in them."""
+        parts = []
+        begin = taken = 0
+        for where, end in zip(self._wheres, self._chunk_ends.tolist(), strict=True):
+            own = states[self.state_begins[begin] : self.state_begins[end]].reshape(-1, where.lanes)
+            last = int(word_ends[end - 1])
+            parts.append((own, words[taken:last], word_ends[begin:end] - taken))
+            begin, taken = end, last
+        return parts

@@ -7,25 +7,34 @@ Source: docs/format-entropy.md.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from itertools import pairwise
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
 from gpushrink.codec.entropy import layout
+from gpushrink.codec.entropy.engine import RangeInput
 from gpushrink.codec.entropy.head import KIND_CONSTANT, KIND_RAW, KIND_ZSTD
-from gpushrink.codec.entropy.plan import make_plan
+from gpushrink.codec.entropy.plan import Plan, make_plan
 from gpushrink.codec.entropy.stage import checked_lengths, range_input, table_of_segment
 from gpushrink.codec.entropy.tables import Tables
-from gpushrink.codec.entropy.zstd_chunks import encode_frames
+from gpushrink.codec.entropy.zstd_chunks import decode_frames, encode_frames
 from gpushrink.devices.device import Device, DeviceArray
-from gpushrink.devices.entropy_engine import DeviceEngine
+from gpushrink.devices.entropy_engine import DeviceEngine, RangeParts
+from gpushrink.devices.host_part import on_host
 from gpushrink.errors import CorruptError
 
-__all__ = ["ResidentPayload", "decode_resident", "encode_resident"]
+__all__ = ["FEWEST_DEVICE_CHUNKS", "ResidentPayload", "decode_resident", "encode_resident"]
+
+# nvCOMP takes some 15 ms to write a batch and 7 to read one, however small (an H200); libzstd takes 0.2 ms a chunk.
+FEWEST_DEVICE_CHUNKS: Final = 64
+
+Sliceable = TypeVar("Sliceable", bytes, "list[bytes]")
 
 
 @dataclass(frozen=True)
@@ -45,115 +54,233 @@ class ResidentPayload:
 
 
 class _Symbols:
-    """Give the plan its trials: only the parts of the symbols that it looks at come to the host."""
+    """Give a plan its trials: only the parts of the symbols that it looks at come to the host."""
 
-    def __init__(self, device: Device, symbols: DeviceArray) -> None:
-        self._device, self._symbols = device, symbols
+    def __init__(self, device: Device, symbols: DeviceArray, lock: threading.Lock) -> None:
+        self._device, self._symbols, self._lock = device, symbols, lock
 
     def __len__(self) -> int:
         return len(self._symbols)
 
     def __getitem__(self, part: slice) -> _Symbols:
-        return _Symbols(self._device, self._symbols[part])
+        return _Symbols(self._device, self._symbols[part], self._lock)
 
     def tobytes(self) -> bytes:
-        return self._device.get(self._symbols).tobytes()
+        with self._lock:  # plans are made side by side, a queue is one thread's
+            return self._device.get(self._symbols).tobytes()
 
 
 def encode_resident(
-    device: Device, symbols: DeviceArray, lengths: NDArray[np.int64], *, judge: bool = False
-) -> ResidentPayload:
-    """Code consecutive segments of uint8 symbols on the device.
+    device: Device, symbols: DeviceArray, lengths: Sequence[NDArray[np.int64]], *, judge: bool = False
+) -> list[ResidentPayload]:
+    """Code consecutive segments of uint8 symbols on the device, for several payloads at once.
 
     Parameters
     ----------
+    symbols
+        Of all payloads, one after another.
+    lengths
+        Symbols in each segment, an array for each payload.
     judge
         Find `judged_bytes` too: takes libzstd over the zstd segments. Without, it is the payload's own size.
     """
-    sizes = checked_lengths(lengths)
-    if not len(symbols):
-        return ResidentPayload(b"", 0)
+    sizes = [checked_lengths(one) for one in lengths]
+    sizes = [one[one > 0] for one in sizes]
+    payloads = [ResidentPayload(b"", 0)] * len(sizes)
+    filled = [place for place, one in enumerate(sizes) if len(one)]
+    if not filled:
+        return payloads
+    whole = _Segments([sizes[place] for place in filled])
     engine = DeviceEngine(device)
-    sizes = sizes[sizes > 0]
-    bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-    counts = engine.count_resident(symbols, bounds)
-    plan = make_plan(cast(Any, _Symbols(device, symbols)), bounds, counts, "auto")
-    coded = plan.tables >= 0
-    if coded.any():
-        where = range_input(
-            sizes[coded], plan.tables[coded], Tables.from_levels(plan.levels), plan.lanes_log2, plan.chunk_log2
-        )
-        parts = engine.encode_resident(_gather(device, symbols, bounds, coded), where)
-    else:
-        parts = np.zeros((0, 1), np.uint32), np.zeros(0, np.uint16), np.zeros(0, np.int64)
-    by_zstd = _gather(device, symbols, bounds, plan.kinds == KIND_ZSTD)
-    cuts = layout.zstd_chunk_bounds(len(by_zstd))
-    frames = device.compress_chunks(by_zstd, cuts) if len(cuts) > 1 else []
-    raw = _gather(device, symbols, bounds, plan.kinds == KIND_RAW)
-    raw_bytes = device.get(raw).tobytes() if len(raw) else b""
-    stored_head = engine.write_head(plan.kinds, plan.values, plan.levels)
+    counts = engine.count_resident(symbols, whole.bounds)
+    lock = threading.Lock()
 
-    def join(some: list[bytes]) -> bytes:
-        sections = layout.Sections(raw_bytes, some, *parts)
-        return layout.join(lanes_log2=plan.lanes_log2, chunk_log2=plan.chunk_log2, head=stored_head, sections=sections)
+    def plan_one(part: _Part) -> Plan:
+        own = whole.bounds[part.first : part.last + 1]
+        held = _Symbols(device, symbols[int(own[0]) : int(own[-1])], lock)
+        return make_plan(cast(Any, held), own - own[0], counts[part.first : part.last], "auto")
 
-    payload = join(frames)
-    judged = len(join(encode_frames(device.get(by_zstd), threads=1))) if judge and frames else len(payload)
-    return ResidentPayload(payload, judged)
+    plans = on_host(plan_one, whole.parts)
+    coded = np.concatenate([plan.tables >= 0 for plan in plans])
+    kinds = np.concatenate([plan.kinds for plan in plans])
+    ranges = _code_ranges(engine, _gather(device, symbols, whole.bounds, coded), whole, plans)
+    zstd_sizes = whole.sum_by_part(kinds == KIND_ZSTD)
+    by_zstd = _gather(device, symbols, whole.bounds, kinds == KIND_ZSTD)
+    frames = _compress(device, by_zstd, zstd_sizes)
+    raw = _cut(_bytes_of(device, _gather(device, symbols, whole.bounds, kinds == KIND_RAW)),
+               whole.sum_by_part(kinds == KIND_RAW))  # fmt: skip
+    held = _cut(_bytes_of(device, by_zstd), zstd_sizes) if judge and any(frames) else [b""] * len(plans)
+
+    def join_one(place: int) -> ResidentPayload:
+        plan = plans[place]
+        stored_head = engine.write_head(plan.kinds, plan.values, plan.levels)
+
+        def join(some: list[bytes]) -> bytes:
+            sections = layout.Sections(raw[place], some, *ranges[place])
+            return layout.join(
+                lanes_log2=plan.lanes_log2, chunk_log2=plan.chunk_log2, head=stored_head, sections=sections
+            )
+
+        payload = join(frames[place])
+        if not (judge and frames[place]):
+            return ResidentPayload(payload, len(payload))
+        return ResidentPayload(payload, len(join(encode_frames(np.frombuffer(held[place], np.uint8), threads=1))))
+
+    for place, payload in zip(filled, on_host(join_one, range(len(plans))), strict=True):
+        payloads[place] = payload
+    return payloads
 
 
-def decode_resident(device: Device, payload: bytes, lengths: NDArray[np.int64]) -> DeviceArray:
-    """Decode to uint8 symbols on the device.
+@dataclass(frozen=True)
+class _Part:
+    """The segments of one payload: from `first` to before `last`."""
+
+    first: int
+    last: int
+
+
+class _Segments:
+    """The segments of several payloads, one after another."""
+
+    def __init__(self, sizes: Sequence[NDArray[np.int64]]) -> None:
+        self.sizes = np.concatenate(sizes)
+        self.bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.sizes)])
+        edges = np.cumsum([0, *map(len, sizes)]).tolist()
+        self.parts = [_Part(first, last) for first, last in pairwise(edges)]
+
+    def sum_by_part(self, chosen: NDArray[np.bool_]) -> list[int]:
+        """Add up the chosen segments of each payload."""
+        return [int(self.sizes[p.first : p.last][chosen[p.first : p.last]].sum()) for p in self.parts]
+
+
+def _code_ranges(
+    engine: DeviceEngine, symbols: DeviceArray, whole: _Segments, plans: Sequence[Plan]
+) -> list[RangeParts]:
+    """Code the segments that have tables; give each payload its states, words and their ends."""
+    wheres = {}
+    for place, (part, plan) in enumerate(zip(whole.parts, plans, strict=True)):
+        coded = plan.tables >= 0
+        if coded.any():
+            sizes = whole.sizes[part.first : part.last][coded]
+            tables = Tables.from_levels(plan.levels)
+            wheres[place] = range_input(sizes, plan.tables[coded], tables, plan.lanes_log2, plan.chunk_log2)
+    nothing = np.zeros((0, 1), np.uint32), np.zeros(0, np.uint16), np.zeros(0, np.int64)
+    if not wheres:
+        return [nothing] * len(plans)
+    found = dict(zip(wheres, engine.encode_resident(symbols, list(wheres.values())), strict=True))
+    return [found.get(place, nothing) for place in range(len(plans))]
+
+
+def _compress(device: Device, symbols: DeviceArray, sizes: Sequence[int]) -> list[list[bytes]]:
+    """Write zstd frames of consecutive stretches of so many symbols: on the device, or few of them on the host."""
+    cuts = [layout.zstd_chunk_bounds(size) for size in sizes]
+    chunks = [len(cut) - 1 for cut in cuts]
+    if sum(chunks) < FEWEST_DEVICE_CHUNKS:
+        held = _cut(_bytes_of(device, symbols), sizes)
+        return [encode_frames(np.frombuffer(one, np.uint8), threads=1) for one in held]
+    begins = np.cumsum([0, *sizes[:-1]]).tolist()
+    bounds = np.concatenate([np.zeros(1, np.int64), *(cut[1:] + at for cut, at in zip(cuts, begins, strict=True))])
+    return _cut(device.compress_chunks(symbols, bounds), chunks)
+
+
+def _decompress(device: Device, frames: list[bytes], sizes: NDArray[np.int64]) -> DeviceArray:
+    """Read zstd frames of so many bytes each: on the device, or few of them on the host."""
+    _check_named_sizes(frames, sizes)
+    if len(frames) >= FEWEST_DEVICE_CHUNKS:
+        return device.decompress_chunks(frames, sizes)
+    parts = [decode_frames([frame], size, threads=1) for frame, size in zip(frames, sizes.tolist(), strict=True)]
+    return device.put_all(parts)
+
+
+def _bytes_of(device: Device, symbols: DeviceArray) -> bytes:
+    return device.get(symbols).tobytes() if len(symbols) else b""
+
+
+def _cut(whole: Sliceable, sizes: Sequence[int]) -> list[Sliceable]:
+    """Cut a sequence into consecutive parts."""
+    edges = np.cumsum([0, *sizes]).tolist()
+    return [whole[begin:end] for begin, end in pairwise(edges)]
+
+
+def decode_resident(device: Device, payloads: Sequence[bytes], lengths: Sequence[NDArray[np.int64]]) -> DeviceArray:
+    """Decode several payloads to uint8 symbols on the device, one after another.
 
     Raises
     ------
     CorruptError
-        The payload is not what was written. The caller has compared its checksum: of a frame only the named size is
+        A payload is not what was written. The caller has compared its checksum: of a frame only the named size is
         looked at before it reaches the device.
     NewerVersionError
-        The payload has another version.
+        A payload has another version.
     """
-    sizes = checked_lengths(lengths)
-    count = int(sizes.sum())
-    if count == 0:
-        if payload:
+    sizes = [checked_lengths(one) for one in lengths]
+    for payload, own in zip(payloads, sizes, strict=True):
+        if payload and not own.sum():
             raise CorruptError(f"entropy payload has {len(payload)} bytes for no symbols")
+    filled = [place for place, own in enumerate(sizes) if own.sum()]
+    if not filled:
         return device.empty(0, np.uint8)
     engine = DeviceEngine(device)
+    read = on_host(lambda place: _read(engine, payloads[place], sizes[place][sizes[place] > 0]), filled)
+    whole = _Segments([one.sizes for one in read])
+    kinds = np.concatenate([one.kinds for one in read])
+    coded = np.concatenate([one.tables >= 0 for one in read])
+    decoded = None
+    if coded.any():
+        ranged = [(one.parts, one.where) for one in read if one.where is not None]
+        decoded = engine.decode_resident([parts for parts, _ in ranged], [where for _, where in ranged])
+        if coded.all():
+            return decoded
+    symbols = device.empty(int(whole.bounds[-1]), np.uint8)
+    if decoded is not None:
+        _scatter(device, symbols, whole.bounds, coded, decoded)
+    raw = b"".join(one.raw for one in read)
+    if raw:
+        _scatter(device, symbols, whole.bounds, kinds == KIND_RAW, device.put(np.frombuffer(raw, np.uint8)))
+    frames = [frame for one in read for frame in one.frames]
+    if frames:
+        unpacked = _decompress(device, frames, np.concatenate([one.frame_sizes for one in read]))
+        _scatter(device, symbols, whole.bounds, kinds == KIND_ZSTD, unpacked)
+    values = np.concatenate([one.values for one in read])
+    for segment in np.flatnonzero(kinds == KIND_CONSTANT).tolist():
+        device.fill(symbols[int(whole.bounds[segment]) : int(whole.bounds[segment + 1])], int(values[segment]))
+    return symbols
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A payload taken apart."""
+
+    sizes: NDArray[np.int64]
+    kinds: NDArray[np.int64]
+    values: NDArray[np.int64]
+    tables: NDArray[np.int64]
+    where: RangeInput | None
+    parts: RangeParts
+    raw: bytes
+    frames: list[bytes]
+    frame_sizes: NDArray[np.int64]
+
+
+def _read(engine: DeviceEngine, payload: bytes, sizes: NDArray[np.int64]) -> _Read:
     lanes_log2, chunk_log2, head, offset = layout.split_head(payload)
-    sizes = sizes[sizes > 0]
-    bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
     kinds, values, levels = engine.read_head(head, len(sizes))
     tables = table_of_segment(kinds)
     coded = tables >= 0
-    cuts = layout.zstd_chunk_bounds(int(sizes[kinds == KIND_ZSTD].sum()))
+    frame_sizes = np.diff(layout.zstd_chunk_bounds(int(sizes[kinds == KIND_ZSTD].sum())))
     sections = layout.split_sections(
         payload,
         offset,
         lanes=1 << lanes_log2,
         raw_bytes=int(sizes[kinds == KIND_RAW].sum()),
-        zstd_chunks=len(cuts) - 1,
+        zstd_chunks=len(frame_sizes),
         range_chunks=np.diff(layout.range_chunk_bounds(int(sizes[coded].sum()), chunk_log2)).tolist(),
     )
-    decoded = None
+    where = None
     if coded.any():
         where = range_input(sizes[coded], tables[coded], Tables.from_levels(levels), lanes_log2, chunk_log2)
-        decoded = engine.decode_resident(sections.states, sections.words, sections.word_ends, where)
-        if coded.all():
-            return decoded
-    symbols = device.empty(count, np.uint8)
-    if decoded is not None:
-        _scatter(device, symbols, bounds, coded, decoded)
-    if len(sections.raw):
-        raw = device.put(np.frombuffer(sections.raw, np.uint8))
-        _scatter(device, symbols, bounds, kinds == KIND_RAW, raw)
-    if sections.frames:
-        _check_named_sizes(sections.frames, np.diff(cuts))
-        unpacked = device.decompress_chunks(sections.frames, np.diff(cuts))
-        _scatter(device, symbols, bounds, kinds == KIND_ZSTD, unpacked)
-    for segment in np.flatnonzero(kinds == KIND_CONSTANT).tolist():
-        device.fill(symbols[bounds[segment] : bounds[segment + 1]], int(values[segment]))
-    return symbols
+    parts = sections.states, sections.words, sections.word_ends
+    return _Read(sizes, kinds, values, tables, where, parts, sections.raw, sections.frames, frame_sizes)
 
 
 def _check_named_sizes(frames: Sequence[bytes], sizes: NDArray[np.int64]) -> None:

@@ -99,6 +99,10 @@ class HostDevice:
         target[...] = array
         return target
 
+    def put_all(self, arrays: Sequence[NDArray[Any]]) -> DeviceArray:
+        """Copy."""
+        return self.put(np.concatenate([array.reshape(-1) for array in arrays]))
+
     def get(self, array: DeviceArray) -> NDArray[Any]:
         """Copy."""
         return np.array(array, order="C", copy=True)

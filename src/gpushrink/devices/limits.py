@@ -41,13 +41,13 @@ _VOLUME = {
         "find_limits": (40, 0),
         "pad_planes": (32, 0),
         "pad_residuals": (32, 0),
-        "predict_stage": (72, 0),
+        "predict_stage": (80, 0),
         "find_contexts": (72, 1024),
         "gather_values": (56, 5120),
     },
     "volume_fit.cu": {
         "draw_sample": (48, 0),
-        "classify_sample": (48, 0),
+        "classify_sample": (56, 0),
         "order_sample": (32, 0),
         "measure_noise": (56, 0),
         "sum_products": (72, 18432),
@@ -62,12 +62,13 @@ _EXCEPTIONS = {("decode_planes", 2): (8,)}
 KERNEL_LIMITS: tuple[KernelLimit, ...] = (
     KernelLimit(Kernel("rans.cu", "rans_encode", RANS_DEFINES), 40),
     KernelLimit(Kernel("rans.cu", "rans_gather_words", RANS_DEFINES), 40),
+    KernelLimit(Kernel("rans.cu", "rans_fill_slots", RANS_DEFINES), 40),
     KernelLimit(Kernel("rans.cu", "rans_decode", RANS_DEFINES), 40),
     KernelLimit(Kernel("compact.cu", "compact_chunks"), 40),
     KernelLimit(Kernel("histogram.cu", "count_symbols"), 32, 1024),
     *(
         KernelLimit(Kernel("tokens.cu", name, TOKEN_DEFINES), 40, 64)
-        for name in ("split_tokens", "write_raw_bits", "count_raw_bits", "join_tokens")
+        for name in ("split_tokens", "sum_tiles", "write_raw_bits", "count_raw_bits", "join_tokens")
     ),
     *(
         KernelLimit(volume_kernel(file, name, tap_set), registers, shared_bytes, *_EXCEPTIONS.get((name, tap_set), ()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -42,6 +43,7 @@ _KIND_SIZE: Final = 10
 _HEADER_SIZE: Final = 24
 
 
+@cache
 def volume_kernel(file: str, name: str, tap_set: int) -> Kernel:
     """Return one of the volume kernels for one set of neighbours."""
     taps = TAP_SETS[tap_set]

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.volume.geometry import References, resolve_references
-from gpushrink.devices.device import Kernel
+from gpushrink.devices.device import Device, Kernel
 from gpushrink.devices.volume_program import TOKEN_DEFINES, TOKEN_WARPS, VOLUME_WARPS
 
 __all__ = [
@@ -18,9 +19,9 @@ __all__ = [
     "SAMPLE_TYPES",
     "TILE_VALUES",
     "SlabGeometry",
+    "ValueTiles",
     "bound_runs",
     "resolve_distances",
-    "sum_tiles",
     "token_kernel",
 ]
 
@@ -82,6 +83,30 @@ def token_kernel(name: str) -> Kernel:
     return Kernel("tokens.cu", name, TOKEN_DEFINES)
 
 
+class ValueTiles:
+    """The values of slabs that lie one after another, in tiles as the kernels of tokens.cu take them."""
+
+    def __init__(self, device: Device, counts: Sequence[int]) -> None:
+        self._device = device
+        self.total = sum(counts)
+        self.begins = device.put(np.cumsum([0, *counts]).astype(np.uint64))
+        self._slabs, self._tiles = len(counts), -(-max(counts) // TILE_VALUES)
+        self.bits = device.empty(self._slabs * self._tiles, np.uint32)
+        self.bit_begins = device.empty(self._slabs * self._tiles, np.uint64)
+
+    def launch(self, name: str, args: list[Any]) -> None:
+        """Launch a kernel over all tiles."""
+        self._device.launch(token_kernel(name), grid=(self._tiles, self._slabs), block=(TILE_VALUES,), args=args)
+
+    def sum_bits(self) -> list[int]:
+        """Find where each tile's raw bits begin; give how many each slab has."""
+        totals = self._device.empty(self._slabs, np.uint64)
+        args = [self.bits, np.uint32(self._tiles), self.bit_begins, totals]
+        self._device.launch(token_kernel("sum_tiles"), grid=(self._slabs,), block=(TILE_VALUES,), args=args)
+        found: list[int] = self._device.get(totals).tolist()
+        return found
+
+
 def bound_runs(counts: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Give where each (plane, context) run begins and ends in the values: uint32, shape (planes, 256)."""
     lengths = counts.sum(axis=0)
@@ -90,9 +115,3 @@ def bound_runs(counts: NDArray[np.int64]) -> tuple[NDArray[np.uint32], NDArray[n
     begins = ends.copy()
     begins[:, : counts.shape[1]] -= counts.astype(np.uint32)
     return begins, ends
-
-
-def sum_tiles(tile_bits: NDArray[np.uint32]) -> tuple[NDArray[np.uint64], int]:
-    """Give where each tile's raw bits begin, and how many there are."""
-    ends = np.cumsum(tile_bits.astype(np.uint64))
-    return ends - tile_bits.astype(np.uint64), int(ends[-1])
