@@ -62,6 +62,16 @@ class DevicePool:
         """Name the devices."""
         return ", ".join(card.device.name for card in self._cards)
 
+    @property
+    def device_count(self) -> int:
+        """Count the devices."""
+        return len(self._cards)
+
+    @property
+    def budget(self) -> int:
+        """Give the bytes that may be used of the device with least."""
+        return min(card.budget for card in self._cards)
+
     def run(self, work: Callable[[Device], Result], *, need: int) -> Result:
         """Run work on a device that has room; should memory run out all the same, once more with a device to itself.
 

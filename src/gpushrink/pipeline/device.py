@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.table import CPU, SlabCodec
+from gpushrink.codec.volume.geometry import References
+from gpushrink.devices.combining import Combiner
 from gpushrink.devices.device import Device
 from gpushrink.devices.device_pool import DevicePool
 from gpushrink.devices.volume_engine import DeviceVolumeCodec, decode_need, encode_need
@@ -18,10 +20,38 @@ __all__ = ["DeviceSlabCodec", "open_slab_codec"]
 
 # The CPU until the CUDA path has been run and measured on a card; then "cuda:all,cpu".
 _AUTO: Final = "cpu"
+# While one batch's kernels run, the host solves for another, and a third is on its way to or from the card.
+_BATCHES_A_DEVICE: Final = 3
+_MOST_SLABS: Final = 8
+
+
+class _Encoding(NamedTuple):
+    """A slab to encode."""
+
+    stack: NDArray[Any]
+    level: str
+    references: References
+
+    @property
+    def need(self) -> int:
+        depth, rows, columns = self.stack.shape
+        return encode_need((depth, rows, columns), self.level)
+
+
+class _Decoding(NamedTuple):
+    """A slab to decode."""
+
+    payload: bytes
+    shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+
+    @property
+    def need(self) -> int:
+        return decode_need(self.shape)
 
 
 class DeviceSlabCodec:
-    """Run the volume codec on devices, several slabs at once: safe to call from many threads.
+    """Run the volume codec on devices: safe to call from many threads, whose slabs are coded in batches.
 
     Parameters
     ----------
@@ -33,6 +63,9 @@ class DeviceSlabCodec:
 
     def __init__(self, pool: DevicePool, *, spare: SlabCodec | None = None) -> None:
         self._pool, self._spare = pool, spare
+        places = _BATCHES_A_DEVICE * pool.device_count
+        self._encoder: Combiner[_Encoding, bytes] = Combiner(self._encode, places=places, limit=self._limit)
+        self._decoder: Combiner[_Decoding, NDArray[Any]] = Combiner(self._decode, places=places, limit=self._limit)
 
     @property
     def name(self) -> str:
@@ -43,28 +76,48 @@ class DeviceSlabCodec:
         self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
     ) -> bytes:
         """Encode; see `gpushrink.codec.table.SlabCodec`."""
-
-        def work(device: Device) -> bytes:
-            return DeviceVolumeCodec(device).encode_slab(stack, level=level, references=references)
-
-        depth, rows, columns = stack.shape
+        request = _Encoding(stack, level, tuple(references))
         try:
-            return self._pool.run(work, need=encode_need((depth, rows, columns), level))
+            return self._encoder.call((level, stack.shape[1:], stack.dtype), request)
         except MemoryError as error:
             spare = self._spare_for(stack.shape, error)
         return spare.encode(stack, level=level, references=references, threads=threads)
 
     def decode(self, payload: bytes, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Decode; see `gpushrink.codec.table.SlabCodec`."""
-
-        def work(device: Device) -> NDArray[Any]:
-            return device.get(DeviceVolumeCodec(device).decode_slab(payload, shape=shape, dtype=dtype))
-
         try:
-            return self._pool.run(work, need=decode_need(shape))
+            return self._decoder.call((shape[1:], np.dtype(dtype)), _Decoding(payload, shape, np.dtype(dtype)))
         except MemoryError as error:
             spare = self._spare_for(shape, error)
         return spare.decode(payload, shape=shape, dtype=dtype)
+
+    def _limit(self, request: _Encoding | _Decoding) -> int:
+        """Say how many slabs like this one may share a batch: each batch has its share of a device's memory."""
+        return min(_MOST_SLABS, self._pool.budget // _BATCHES_A_DEVICE // request.need)
+
+    def _encode(self, requests: Sequence[_Encoding]) -> list[bytes]:
+        def work(device: Device) -> list[bytes]:
+            return DeviceVolumeCodec(device).encode_slabs(
+                [one.stack for one in requests],
+                level=requests[0].level,
+                references=[one.references for one in requests],
+            )
+
+        return self._pool.run(work, need=sum(one.need for one in requests))
+
+    def _decode(self, requests: Sequence[_Decoding]) -> list[NDArray[Any]]:
+        depths = [one.shape[0] for one in requests]
+
+        def work(device: Device) -> NDArray[Any]:
+            _, rows, columns = requests[0].shape
+            payloads = [one.payload for one in requests]
+            codec = DeviceVolumeCodec(device)
+            return device.get(
+                codec.decode_slabs(payloads, depths=depths, rows=rows, columns=columns, dtype=requests[0].dtype)
+            )
+
+        whole = self._pool.run(work, need=sum(one.need for one in requests))
+        return np.split(whole, np.cumsum(depths)[:-1])
 
     def _spare_for(self, shape: tuple[int, ...], error: MemoryError) -> SlabCodec:
         if self._spare is None:
