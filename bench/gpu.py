@@ -44,11 +44,12 @@ def main() -> int:
     from gpu_measure import measure_codec, measure_host_part, measure_peers
     from gpu_vendor import measure_vendor
 
-    report.step("codec", lambda: measure_codec(options.device, quick=options.quick, left=report.left))
-    report.step("files", lambda: measure_files(options.device, quick=options.quick, left=report.left))
-    report.step("vendor", lambda: measure_vendor(options.device, quick=options.quick, left=report.left))
-    report.step("host part", lambda: measure_host_part(quick=options.quick, left=report.left))
-    report.step("peers", lambda: measure_peers(quick=options.quick, left=report.left))
+    common: dict[str, Any] = {"quick": options.quick, "left": report.left}
+    report.step("codec", lambda: measure_codec(options.device, study=options.study, **common))
+    report.step("files", lambda: measure_files(options.device, study=options.study, **common))
+    report.step("vendor", lambda: measure_vendor(options.device, **common))
+    report.step("host part", lambda: measure_host_part(**common))
+    report.step("peers", lambda: measure_peers(**common))
     print(report.table())
     return 1 if report.failed else 0
 
@@ -116,12 +117,12 @@ class Report:
     def table(self) -> str:
         """Give all measured rows as one table, and each step's outcome."""
         lines = [f"{name:10} {step['seconds']:8.1f} s  {outcome(step['result'])}" for name, step in self._steps.items()]
-        lines += ["", f"{'what':46} {'GB/s':>10} {'ratio':>8} {'n':>4} {'spread':>7}"]
+        lines += ["", f"{'what':84} {'GB/s':>10} {'ratio':>8} {'n':>4} {'spread':>7}"]
         for step in self._steps.values():
             rows = step["result"].get("rows", []) if isinstance(step["result"], dict) else []
             for row in rows:
                 ratio = f"{row['ratio']:8.3f}" if row.get("ratio") else " " * 8
-                lines.append(f"{row['what'][:46]:46} {row['gb_per_s']:10.4f} {ratio} {row['n']:4} {row['spread']:7.1%}")
+                lines.append(f"{row['what'][:84]:84} {row['gb_per_s']:10.4f} {ratio} {row['n']:4} {row['spread']:7.1%}")
         return "\n".join([*lines, "", str(self._path)])
 
 

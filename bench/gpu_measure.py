@@ -6,11 +6,13 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+import gpushrink
 from cost_model import COSTS
 from gpushrink.codec.volume import fit
 from gpushrink.codec.volume.levels import LEVELS as LEVELS_OF
@@ -125,29 +127,75 @@ class TimedDevice:
         self.kernels.setdefault(kernel.name, []).extend([(time.perf_counter() - began) / turns] * turns)
 
 
-def measure_codec(name: str, *, quick: bool, left: Callable[[], float]) -> dict[str, Any]:
-    """Measure encode and decode of slabs, whole and kernel by kernel; prove the bytes first."""
+def measure_codec(name: str, *, study: Path | None, quick: bool, left: Callable[[], float]) -> dict[str, Any]:
+    """Measure encode and decode of slabs, alone, in batches and kernel by kernel; prove the bytes first.
+
+    Parameters
+    ----------
+    study
+        A folder of archives; the first 32 slices of each one's largest volume are measured beside a generated one.
+    """
     device = open_device(name)
-    samples = generated_volume(quick)
+    volumes = {"generated CT": generated_volume(quick), **({} if study is None else study_slabs(study, quick))}
     copied = copy_rate(device, quick=quick, left=left)
     rows: list[dict[str, Any]] = []
     kernels: dict[str, Any] = {}
+    same: dict[str, bool] = {}
     for level in LEVELS:
-        codec = DeviceVolumeCodec(device)
-        payload = codec.encode_slab(samples, level=level)
-        same = payload == encode_slab(samples, level=level)
-        if not np.array_equal(decode_slab(payload, shape=samples.shape, dtype=np.int16), samples):
-            raise AssertionError(f"level {level}: the CPU does not read what the device writes")
-        if not np.array_equal(device.get(codec.decode_slab(payload, shape=samples.shape, dtype=np.int16)), samples):
-            raise AssertionError(f"level {level}: the device does not give the samples back")
-        rows += slab_rows(device, samples, payload, level, quick=quick, left=left)
-        kernels[level] = kernel_rows(device, samples, payload, level, copied)
-        ratio = samples.nbytes / len(payload)
-        for way in ("encode", "decode"):
-            total = sum(one["seconds"] for one in kernels[level].values() if one["way"] == way)
-            rows.append(row(f"{way} {level}, kernels alone", samples.nbytes, [total], ratio=ratio))
-        kernels[level + " stream equals the CPU's"] = same
-    return {"device": device.name, "shape": samples.shape, "copy_gb_per_s": copied, "rows": rows, "kernels": kernels}
+        for what, samples in volumes.items():
+            if left() < 20 and not quick:
+                continue
+            batch = variants(samples, 2 if quick else 8)
+            codec = DeviceVolumeCodec(device)
+            payloads = codec.encode_slabs(batch, level=level, references=[CHAIN] * len(batch))
+            on_cpu = encode_slab(samples, level=level)
+            same[f"{what}, {level}"] = payloads[0] == on_cpu  # unless nvCOMP wrote zstd frames of it
+            if not np.array_equal(decode_slab(payloads[0], shape=samples.shape, dtype=samples.dtype), samples):
+                raise AssertionError(f"{what}, level {level}: the CPU does not read what the device writes")
+            back = device.get(decode_batch(codec, payloads, batch))
+            if not np.array_equal(back, np.concatenate(batch)):
+                raise AssertionError(f"{what}, level {level}: the device does not give the samples back")
+            found_rows = slab_rows(device, batch, payloads, level, quick=quick, left=left)
+            rows += [{**one, "what": f"{what}: {one['what']}"} for one in found_rows]
+            kernels[f"{what}, {level}"] = found = kernel_rows(device, batch, payloads, level, copied)
+            size = sum(one.nbytes for one in batch)
+            for way in ("encode", "decode"):
+                total = sum(one["seconds"] for one in found.values() if one["way"] == way)
+                title = f"{what}: {way} {level}, {len(batch)} slabs, kernels alone"
+                rows.append(row(title, size, [total], ratio=size / sum(map(len, payloads))))
+    return {
+        "device": device.name,
+        "shapes": {what: samples.shape for what, samples in volumes.items()},
+        "copy_gb_per_s": copied,
+        "stream_equals_the_cpu_s": same,
+        "rows": rows,
+        "kernels": kernels,
+    }
+
+
+def study_slabs(study: Path, quick: bool) -> dict[str, NDArray[Any]]:
+    """Give up to 32 slices of the largest 16-bit volume of each archive in a folder."""
+    found = {}
+    for path in sorted(study.glob("*.gsz")):
+        with gpushrink.open(path) as archive:
+            volumes = [one for one in archive.series() if one.dtype.itemsize == 2 and len(one.shape) == 3]
+            largest = max(volumes, key=lambda one: int(np.prod(one.shape)))
+            part = archive.volume(largest, slices=slice(0, 3 if quick else 32))
+            found[path.stem] = np.ascontiguousarray(part[:, 200:230, 100:140] if quick else part)
+    return found
+
+
+def variants(samples: NDArray[Any], count: int) -> list[NDArray[Any]]:
+    """Give slabs of the same statistics and other samples: planes turned upside down, mirrored, rolled."""
+    turned = [samples, samples[:, ::-1], samples[:, :, ::-1], samples[:, ::-1, ::-1]]
+    return [np.ascontiguousarray(np.roll(turned[k % 4], 16 * (k // 4), axis=1)) for k in range(count)]
+
+
+def decode_batch(codec: DeviceVolumeCodec, payloads: Sequence[bytes], batch: Sequence[NDArray[Any]]) -> DeviceArray:
+    """Decode slabs side by side."""
+    _, rows, columns = batch[0].shape
+    depths = [len(one) for one in batch]
+    return codec.decode_slabs(payloads, depths=depths, rows=rows, columns=columns, dtype=batch[0].dtype)
 
 
 def copy_rate(device: Device, *, quick: bool, left: Callable[[], float]) -> float:
@@ -159,63 +207,85 @@ def copy_rate(device: Device, *, quick: bool, left: Callable[[], float]) -> floa
 
 
 def slab_rows(
-    device: Device, samples: NDArray[np.int16], payload: bytes, level: str, *, quick: bool, left: Callable[[], float]
+    device: Device,
+    batch: Sequence[NDArray[Any]],
+    payloads: Sequence[bytes],
+    level: str,
+    *,
+    quick: bool,
+    left: Callable[[], float],
 ) -> list[dict[str, Any]]:
-    """Measure whole slabs: one alone, several in flight as `pack` has them, several side by side."""
-    size, ratio, n = samples.nbytes, samples.nbytes / len(payload), 1 if quick else 5
-    codec, many = DeviceVolumeCodec(device), 2 if quick else 8
-    depth, height, width = samples.shape
-    in_flight = DeviceSlabCodec(DevicePool([device]))
-    threads = ThreadPoolExecutor(many)
+    """Measure slabs: one alone, a batch whose samples are and stay on the device, and many as `pack` hands them in."""
+    size, n = batch[0].nbytes, 1 if quick else 5
+    ratio = size * len(batch) / sum(map(len, payloads))
+    codec, count = DeviceVolumeCodec(device), len(batch)
+    depths, chains = [len(one) for one in batch], [CHAIN] * len(batch)
+    held = device.put_all(batch).reshape(-1, *batch[0].shape[1:])
+    crowd = 2 if quick else 3
+    queues = [DeviceVolumeCodec(device.sibling()) for _ in range(crowd)]
+    rounds, calls = (1, 4) if quick else (3, 64)
+    combined = DeviceSlabCodec(DevicePool([device]))
+    threads = ThreadPoolExecutor(2 if quick else 24)
+    each = threads.map  # consumed by list() below
 
-    def encode_many() -> None:
-        list(threads.map(lambda _: in_flight.encode(samples, level=level, references=CHAIN), range(many)))
+    def encode_resident(coder: DeviceVolumeCodec) -> None:
+        for _ in range(rounds):
+            coder.encode_planes(held, depths, level=level, references=chains)
 
-    def decode_many() -> None:
-        list(threads.map(lambda _: in_flight.decode(payload, shape=samples.shape, dtype=samples.dtype), range(many)))
+    def decode_resident(coder: DeviceVolumeCodec) -> None:
+        for _ in range(rounds):
+            decode_batch(coder, payloads, batch)
 
-    def side_by_side(stepped: bool) -> Callable[[], Any]:
-        coder = DeviceVolumeCodec(device, stepped=stepped)
-        return lambda: coder.decode_slabs(
-            [payload] * many, depths=[depth] * many, rows=height, columns=width, dtype=np.int16
-        )
+    def encode_one(place: int) -> None:
+        combined.encode(batch[place % count], level=level, references=CHAIN)
 
+    def decode_one(place: int) -> None:
+        combined.decode(payloads[place % count], shape=batch[0].shape, dtype=batch[0].dtype)
+
+    alone = payloads[:1], batch[:1]
     works: list[tuple[str, int, Callable[[], Any]]] = [
-        (f"encode {level}, one slab, from host memory", 1, lambda: codec.encode_slab(samples, level=level)),
-        (f"encode {level}, {many} slabs in flight", many, encode_many),
-        (f"decode {level}, one slab, to the device", 1,
-         lambda: codec.decode_slab(payload, shape=samples.shape, dtype=np.int16)),
-        (f"decode {level}, {many} slabs in flight, to the host", many, decode_many),
-        (f"decode {level}, {many} slabs side by side", many, side_by_side(stepped=False)),
-        (f"decode {level}, {many} slabs side by side, in steps", many, side_by_side(stepped=True)),
+        (f"encode {level}, one slab, from host memory", 1, lambda: codec.encode_slab(batch[0], level=level)),
+        (f"encode {level}, {count} slabs on the device", count,
+         lambda: codec.encode_planes(held, depths, level=level, references=chains)),
+        (f"encode {level}, {crowd} times {count} slabs on the device at once", crowd * rounds * count,
+         lambda: list(each(encode_resident, queues))),
+        (f"encode {level}, {calls} slabs from host memory, by threads", calls,
+         lambda: list(each(encode_one, range(calls)))),
+        (f"decode {level}, one slab, to the device", 1, lambda: decode_batch(codec, *alone)),
+        (f"decode {level}, {count} slabs to the device", count, lambda: decode_batch(codec, payloads, batch)),
+        (f"decode {level}, {crowd} times {count} slabs to the device at once", crowd * rounds * count,
+         lambda: list(each(decode_resident, queues))),
+        (f"decode {level}, {calls} slabs to host memory, by threads", calls,
+         lambda: list(each(decode_one, range(calls)))),
     ]  # fmt: skip
     rows = [
-        row(what, count * size, timed(work, device.synchronize, n=n, left=left), ratio=ratio)
-        for what, count, work in works
+        row(what, many * size, timed(work, device.synchronize, n=n if many <= count else 2, left=left), ratio=ratio)
+        for what, many, work in works
     ]
     threads.shutdown()
     return rows
 
 
 def kernel_rows(
-    device: Device, samples: NDArray[np.int16], payload: bytes, level: str, copied: float
+    device: Device, batch: Sequence[NDArray[Any]], payloads: Sequence[bytes], level: str, copied: float
 ) -> dict[str, dict[str, Any]]:
-    """Time each kernel of one slab both ways, beside what the cost model says it moves."""
+    """Time each kernel of a batch both ways, beside what the cost model says it moves."""
     watched = TimedDevice(device)
     slow = DeviceVolumeCodec(watched)
-    slow.encode_slab(samples, level=level)
+    slow.encode_slabs(batch, level=level, references=[CHAIN] * len(batch))
     encoding = set(watched.kernels)
-    slow.decode_slab(payload, shape=samples.shape, dtype=np.int16)
+    decode_batch(slow, payloads, batch)
     moved = {name: cost.memory_bytes for cost in COSTS for name in cost.kernels}
+    samples, size = sum(one.size for one in batch), sum(one.nbytes for one in batch)
     found = {}
     for kernel, seconds in watched.kernels.items():
-        bytes_moved = moved.get(kernel, 0.0) * samples.size
+        bytes_moved = moved.get(kernel, 0.0) * samples
         rate = bytes_moved / sum(seconds) / 1e9
         found[kernel] = {
             "way": "encode" if kernel in encoding else "decode",
             "launches": len(seconds),
             "seconds": sum(seconds),
-            "gb_per_s_of_pixels": samples.nbytes / sum(seconds) / 1e9,
+            "gb_per_s_of_pixels": size / sum(seconds) / 1e9,
             "median_launch_us": statistics.median(seconds) * 1e6,
             "gb_per_s_moved": rate,
             "share_of_copy": rate / copied,
