@@ -314,7 +314,7 @@ class HostSeconds:
     def parts(self) -> dict[str, Callable[[], Any]]:
         """Name the pieces."""
         rng, steer = np.random.default_rng(1), self._steer
-        count = fit.sample_count(self._samples.size, steer)
+        count = fit.sample_count(self._samples.size, steer, 1.0)
         taps = TAP_SETS[steer.tap_set]
         width = len(taps.plain[-1]) - 1 + len(taps.feedback[-1])
         classes = max(1, min(steer.spatial_classes * steer.temporal_classes * taps.directions, count // 500))

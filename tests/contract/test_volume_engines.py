@@ -95,7 +95,7 @@ def test_sums_of_a_fit_are_the_same_in_both_engines(dtype: type, content: str) -
     samples = make((1, 1, depth * layout.size), np.uint16 if dtype == np.int16 else dtype, content, 7).ravel()
     residuals = draw.integers(-32768, 32768, 2 * samples.size).astype(np.int16)
     members = [(z, z - 1, z - 2 if z > 1 else z - 1) for z in range(1, depth)]
-    sample = fit.draw_sample(members, layout, LEVELS["default"])
+    sample = fit.draw_sample(members, layout, LEVELS["default"], 1.0)
     classes = draw.integers(0, 7, len(sample.places))
     order, bounds = np.argsort(classes, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(classes))])
     most = 1 << fit.weight_bits(65535, len(sample.places))

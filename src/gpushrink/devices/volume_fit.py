@@ -80,7 +80,7 @@ class DrawnSamples:
             for slab, (first, pairs) in enumerate(zip(firsts, padded.pairs, strict=True)):
                 members = [first + z for z, pair in enumerate(pairs) if (pair is not None) == kind]
                 if members:
-                    count = fit.sample_count(len(members) * area, steer)
+                    count = fit.sample_count(len(members) * area, steer, len(members) / len(pairs))
                     begin = self._groups[-1].end if self._groups else 0
                     self._groups.append(_Group(slab, kind, np.array(members, np.uint32), begin, count))
         self._count = self._groups[-1].end

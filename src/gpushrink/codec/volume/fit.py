@@ -46,20 +46,30 @@ _WEIGHED_AT_ONCE: Final = 4096
 _MOST_WEIGHT_BITS: Final = 18
 # Voxels drawn side by side: they share what the memory brings, and fits are no worse (docs/decisions/volume-codec.md).
 RUN: Final = 16
+# Planes that are less than a quarter of a slab are fitted to fewer voxels, in proportion.
+_LEAST_FOR_SHARES: Final = 4
+_FEWEST_FITTED: Final = 40_000
 # A context's frequencies cost tens of bytes: small slabs do with fewer of them.
 _SAMPLES_PER_LEVEL: Final = 40_000
 
 
-def sample_count(total: int, level: Level) -> int:
-    """Return how many of so many voxels a level fits to."""
-    return min(total, level.fit_most, max(level.fit_least, int(total * level.fit_share)))
+def sample_count(total: int, level: Level, share: float) -> int:
+    """Return how many of so many voxels a level fits to, in planes that are such a share of their slab's.
+
+    Where few planes of many have no references, their model is for few voxels: it does with a smaller sample.
+    """
+    least = min(level.fit_least, max(_FEWEST_FITTED, int(level.fit_least * _LEAST_FOR_SHARES * share)))
+    return min(total, level.fit_most, max(least, int(total * level.fit_share)))
 
 
-def draw_sample(planes: list[tuple[int, int, int]], layout: Layout, level: Level) -> Sample:
-    """Draw runs of voxels evenly, with a fixed jitter, from (plane, first reference, second reference) triples."""
+def draw_sample(planes: list[tuple[int, int, int]], layout: Layout, level: Level, share: float) -> Sample:
+    """Draw runs of voxels evenly, with a fixed jitter, from (plane, first reference, second reference) triples.
+
+    They are such a share of the slab's planes.
+    """
     area = layout.rows * layout.columns
     total = area * len(planes)
-    count = sample_count(total, level)
+    count = sample_count(total, level, share)
     runs = -(-count // RUN)
     index = np.arange(runs, dtype=np.int64)
     begin = index * total // runs

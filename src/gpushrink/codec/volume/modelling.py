@@ -68,7 +68,7 @@ def fit_model(
         members = [(z, *(pair or (z, z))) for z, pair in enumerate(resolved) if (pair is not None) == kind]
         if not members:
             continue
-        sample = drawn[kind] = fit.draw_sample(members, layout, steer)
+        sample = drawn[kind] = fit.draw_sample(members, layout, steer, len(members) / len(resolved))
         activity = sums.measure_activity(sample, flat, kind)
         part = fit.choose_classes(steer, model.taps(kind).directions, activity[0], activity[1], kind)
         model.plane_models[kind] = part
