@@ -107,6 +107,20 @@ def test_resident_zstd_goes_through_the_device_and_changes_frames_alone(monkeypa
     assert device.chunks == [65536, 65536, 150_000 - 131_072]
 
 
+def test_resident_frames_do_not_depend_on_what_shares_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A payload of few chunks beside one of many is coded as it is alone."""
+    monkeypatch.setattr(entropy_stage, "FEWEST_DEVICE_CHUNKS", 3)
+    symbols, lengths = mixed()
+    zstd = slice(int(lengths[:2].sum()), int(lengths[:3].sum()))
+    few = symbols[zstd][:100_000]
+    device = OtherZstd()
+    alone = encode_resident(device, device.put(few), [np.array([len(few)])])
+    assert not device.chunks
+    both = encode_resident(device, device.put(np.concatenate([few, symbols])), [np.array([len(few)]), lengths])
+    assert device.chunks == [65536, 65536, 150_000 - 131_072]
+    assert both[0].payload == alone[0].payload == encode_segments(few, [len(few)])
+
+
 def test_resident_symbols_stay_where_they_are() -> None:
     """Of plain rANS data only what zstd is tried on comes to the host, beside the streams."""
     rng = np.random.default_rng(2)

@@ -172,15 +172,22 @@ def _code_ranges(
 
 
 def _compress(device: Device, symbols: DeviceArray, sizes: Sequence[int]) -> list[list[bytes]]:
-    """Write zstd frames of consecutive stretches of so many symbols: on the device, or few of them on the host."""
+    """Write zstd frames of consecutive stretches of so many symbols: of many on the device, of few on the host.
+
+    Which, follows from a stretch alone: its frames must not depend on what shares a batch with it.
+    """
+    edges = np.cumsum([0, *sizes]).tolist()
     cuts = [layout.zstd_chunk_bounds(size) for size in sizes]
-    chunks = [len(cut) - 1 for cut in cuts]
-    if sum(chunks) < FEWEST_DEVICE_CHUNKS:
-        held = _cut(_bytes_of(device, symbols), sizes)
-        return [encode_frames(np.frombuffer(one, np.uint8), threads=1) for one in held]
-    begins = np.cumsum([0, *sizes[:-1]]).tolist()
-    bounds = np.concatenate([np.zeros(1, np.int64), *(cut[1:] + at for cut, at in zip(cuts, begins, strict=True))])
-    return _cut(device.compress_chunks(symbols, bounds), chunks)
+    frames: list[list[bytes]] = []
+    for cut, (begin, end) in zip(cuts, pairwise(edges), strict=True):
+        own = symbols[begin:end]
+        if len(cut) - 1 >= FEWEST_DEVICE_CHUNKS:
+            fresh = device.empty(len(own), np.uint8)  # whole words begin here; a stretch may begin anywhere
+            device.copy(own, fresh)
+            frames.append(device.compress_chunks(fresh, cut))
+        else:
+            frames.append(encode_frames(np.frombuffer(_bytes_of(device, own), np.uint8), threads=1))
+    return frames
 
 
 def _decompress(device: Device, frames: list[bytes], sizes: NDArray[np.int64]) -> DeviceArray:
