@@ -45,7 +45,13 @@ def slab_ranges(frames: int, frame_bytes: int) -> list[tuple[int, int]]:
 
 
 def encode_slab(
-    data: bytes, shape: SlabShape, sample: SampleFormat, *, level: str, slab_codec: SlabCodec = CPU, threads: int = 1
+    data: bytes | memoryview,
+    shape: SlabShape,
+    sample: SampleFormat,
+    *,
+    level: str,
+    slab_codec: SlabCodec = CPU,
+    threads: int = 1,
 ) -> tuple[BlockCodec, bytes]:
     """Code a slab with the volume codec, or with a simple stage where that comes out smaller.
 
@@ -65,7 +71,7 @@ def encode_slab(
     tuple of BlockCodec and bytes
         Never longer than `data`.
     """
-    candidates: list[tuple[BlockCodec, bytes]] = [(BlockCodec.STORED, data)]
+    candidates: list[tuple[BlockCodec, bytes | memoryview]] = [(BlockCodec.STORED, data)]
     if sample.item_bytes <= 2:
         candidates.append(
             (
@@ -86,7 +92,8 @@ def encode_slab(
     if sizes.lying < bound * near and (lying or level != "fast"):
         kind, coded = bytestream.squeeze(data, effort={"fast": 0, "default": 3}.get(level, 4))
         candidates.append((BlockCodec(kind), coded))
-    return min(candidates, key=lambda pair: len(pair[1]))
+    best, least = min(candidates, key=lambda pair: len(pair[1]))
+    return best, bytes(least)
 
 
 class _Sizes(NamedTuple):
@@ -98,7 +105,7 @@ class _Sizes(NamedTuple):
     fold: int
 
 
-def _measure(data: bytes, shape: SlabShape, sample: SampleFormat) -> tuple[float, _Sizes]:
+def _measure(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat) -> tuple[float, _Sizes]:
     """Return how many times the slab is a sample of it, and the sizes of the sample."""
     part = _sample(frames_as_samples(data, shape, sample))
     stored = part if sample.planar else part.transpose(0, 2, 3, 1)

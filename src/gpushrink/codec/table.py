@@ -188,7 +188,9 @@ def encode_slab_as_volume(
     samples = frames_as_samples(data, shape, sample)
     stack = np.ascontiguousarray(samples).reshape(-1, shape.rows, shape.columns).view(_integer_type(sample))
     references = volume.choose_references(stack, components=sample.components)
-    return pack_slab_head(shape, sample) + slab_codec.encode(stack, level=level, references=references, threads=threads)
+    payload = slab_codec.encode(stack, level=level, references=references, threads=threads)
+    # Joined, not added: of large parts that lets other threads go on.
+    return b"".join((pack_slab_head(shape, sample), payload))
 
 
 def frames_as_samples(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat) -> planes.Samples:

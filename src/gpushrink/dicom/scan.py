@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from gpushrink.dicom.plain import HEAD_BYTES, PlainReader
@@ -28,6 +28,7 @@ _MOST_FRAME_COPIES = 255
 _FILE_MARK = 2048
 _FRAME_MARK = 512
 _MOST_AHEAD = 1 << 20
+_MOST_KEPT = 64 << 20  # of headers, in all
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Scan:
         Native frames in coding order, copies of frames left out.
     frame_copies
         For each frame that has identical ones in its volume: those.
+    heads
+        For some DICOM files: all that stands before their pixel data, kept so that it need not be read again.
     """
 
     dicom: dict[int, DicomFile]
@@ -53,6 +56,7 @@ class Scan:
     copies: dict[int, list[int]]
     volumes: list[Volume]
     frame_copies: dict[Frame, list[Frame]]
+    heads: dict[int, bytes] = field(default_factory=dict)
 
 
 def scan_files(found: Sequence[Found]) -> Scan:
@@ -69,6 +73,8 @@ def scan_files(found: Sequence[Found]) -> Scan:
     frame_marks: dict[Frame, int] = {}
     shared_sizes = _shared_sizes(found)
     ahead, reader = HEAD_BYTES, PlainReader()
+    heads: dict[int, bytes] = {}
+    kept_bytes = 0
     for file_id, item in enumerate(found):
         if item.entry.kind is not EntryKind.FILE:
             continue
@@ -85,6 +91,9 @@ def scan_files(found: Sequence[Found]) -> Scan:
                     if (span := described.native) is not None:
                         # The next file's header is likely as long as this one's.
                         ahead = min(_MOST_AHEAD, max(HEAD_BYTES, span.offset + (span.offset >> 3)))
+                        if span.offset <= len(head) and kept_bytes + span.offset <= _MOST_KEPT:
+                            heads[file_id] = head[: span.offset]
+                            kept_bytes += span.offset
                         for k in range(span.frames):
                             offset = span.offset + k * span.frame_bytes
                             frame_marks[Frame(file_id, offset)] = _mark_frame(stream, head, offset, span.frame_bytes)
@@ -97,12 +106,13 @@ def scan_files(found: Sequence[Found]) -> Scan:
         for other in others:
             dicom.pop(other, None)
             opaque.pop(other, None)
+            heads.pop(other, None)
     volumes, frame_copies = [], {}
     for volume in group_volumes(dicom):
         kept, same = _copies_of_frames(found, volume, frame_marks)
         frame_copies.update(same)
         volumes.append(Volume(volume.series, volume.modality, volume.rows, volume.columns, volume.sample, tuple(kept)))
-    return Scan(dicom, opaque, copies, volumes, frame_copies)
+    return Scan(dicom, opaque, copies, volumes, frame_copies, heads)
 
 
 def _shared_sizes(found: Sequence[Found]) -> set[int]:
