@@ -53,8 +53,9 @@ _STAGES: tuple[tuple[str, str], ...] = (
     ("gpushrink.codec.volume", "choose_references"),
     ("gpushrink.archive.writer", "ArchiveWriter.data ArchiveWriter.hashes"),
     ("gpushrink.pipeline.files", "NewFile.commit"),
-    ("gpushrink.pipeline.unpacking", "_decode _use"),
-    ("gpushrink.archive.restore", "Restorer.place Restorer.prove FolderKeeper.commit"),
+    ("gpushrink.pipeline.unpacking", "_decode"),
+    ("gpushrink.archive.restorer", "Restorer.place Proof.run"),
+    ("gpushrink.archive.restore", "FolderKeeper.commit"),
 )
 _KEY = 1024
 
