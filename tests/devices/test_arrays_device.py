@@ -53,7 +53,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> type[Watched]:
     ) -> tuple[BlockCodec, bytes]:
         if sample.item_bytes > 2:
             return BlockCodec.PLANES, encode_slab_as_planes(data, shape, sample, 1, 1)
-        return BlockCodec.VOLUME, encode_slab_as_volume(data, shape, sample, level)
+        return BlockCodec.VOLUME, encode_slab_as_volume(data, shape, sample, level, references=((1, 2),))
 
     Watched.made = []
     monkeypatch.setattr("gpushrink.devices.host.HostDevice", Watched)

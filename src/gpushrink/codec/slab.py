@@ -7,7 +7,15 @@ from typing import NamedTuple
 import numpy as np
 
 from gpushrink.codec import bytestream, planes
-from gpushrink.codec.table import CPU, SlabCodec, encode_slab_as_planes, encode_slab_as_volume, frames_as_samples
+from gpushrink.codec.table import (
+    CPU,
+    References,
+    SlabCodec,
+    choose_slab_references,
+    encode_slab_as_planes,
+    encode_slab_as_volume,
+    frames_as_samples,
+)
 from gpushrink.model import BlockCodec, SampleFormat, SlabShape
 
 __all__ = ["LEVELS", "SLAB_BYTES", "encode_slab", "slab_ranges"]
@@ -50,6 +58,7 @@ def encode_slab(
     sample: SampleFormat,
     *,
     level: str,
+    references: References | None = None,
     slab_codec: SlabCodec = CPU,
     threads: int = 1,
 ) -> tuple[BlockCodec, bytes]:
@@ -61,6 +70,8 @@ def encode_slab(
         The frames one after another, as stored.
     level
         "fast", "default" or "max": how much the volume codec tries.
+    references
+        What `choose_slab_references` found for this slab or one like it; None to look for it here.
     slab_codec
         What runs the volume codec; all give the same bytes.
     threads
@@ -73,12 +84,11 @@ def encode_slab(
     """
     candidates: list[tuple[BlockCodec, bytes | memoryview]] = [(BlockCodec.STORED, data)]
     if sample.item_bytes <= 2:
-        candidates.append(
-            (
-                BlockCodec.VOLUME,
-                encode_slab_as_volume(data, shape, sample, level, slab_codec=slab_codec, threads=threads),
-            )
+        pattern = choose_slab_references(data, shape, sample)[1] if references is None else references
+        coded = encode_slab_as_volume(
+            data, shape, sample, level, references=pattern, slab_codec=slab_codec, threads=threads
         )
+        candidates.append((BlockCodec.VOLUME, coded))
     scale, sizes = _measure(data, shape, sample)
     bound = len(candidates[-1][1]) / scale
     near = _NEAR_DRAWN if sizes.lying < bound * _DRAWN else _NEAR

@@ -16,6 +16,7 @@ from gpushrink.codec.table import SlabCodec
 from gpushrink.dicom.source import hash_file, read_and_hash, read_into, read_ranges
 from gpushrink.dicom.walk import Found
 from gpushrink.model import BlockCodec, Role, SlabShape
+from gpushrink.pipeline.patterns import Patterns
 from gpushrink.pipeline.plan import BatchJob, BytesJob, HashJob, SlabJob
 
 __all__ = ["Coded", "Coder"]
@@ -70,6 +71,7 @@ class Coder:
         self._found, self._heads, self._level = found, heads, level
         self._slab_codec, self._share = slab_codec, share
         self._digests: dict[int, bytes] = {}
+        self._patterns = Patterns()
 
     def run(self, job: BytesJob | SlabJob) -> list[Coded]:
         """Code a job; where it reads files as a whole, keep their hashes for `take_hashes`."""
@@ -98,13 +100,34 @@ class Coder:
         """Give the hashes of a job, all of whose files have been hashed by now."""
         return Coded(hashes=tuple((ids, self._digests.pop(ids[0])) for ids in job.groups))
 
+    def stop(self) -> None:
+        """Let no job wait for another that will not run."""
+        self._patterns.stop()
+
     def size_of(self, file_id: int) -> int:
         """Return the size of a file in bytes."""
         return self._found[file_id].entry.size
 
     def _run_slab(self, job: SlabJob) -> Coded:
         volume = job.volume
-        frame_bytes = volume.frame_bytes
+        with self._patterns.turn(volume.frames[0], first=job.frames[0] == volume.frames[0]) as pattern:
+            data = self._read_slab(job)
+            shape = SlabShape(len(job.frames), volume.rows, volume.columns)
+            references = pattern.choose(data, shape, volume.sample) if volume.sample.item_bytes <= 2 else None
+        codec, coded = encode_slab(
+            data,
+            shape,
+            volume.sample,
+            level=self._level,
+            references=references,
+            slab_codec=self._slab_codec,
+            threads=self._share,
+        )
+        return _finish(job, codec, coded, len(data))
+
+    def _read_slab(self, job: SlabJob) -> memoryview:
+        """Read the frames of a slab, and hash the files that hold nothing else."""
+        frame_bytes = job.volume.frame_bytes
         # Not a bytearray, which would be filled with zeros first, while all other threads wait.
         samples = np.empty(job.size, np.uint8)
         data = memoryview(samples)  # type: ignore[arg-type]  # numpy's stubs lack the protocol before 3.12
@@ -115,11 +138,7 @@ class Coder:
                 self._digests[frame.file_id] = read_and_hash(self._found[frame.file_id], frame.offset, view)
             else:
                 read_into(self._found[frame.file_id], frame.offset, view)
-        shape = SlabShape(len(job.frames), volume.rows, volume.columns)
-        codec, coded = encode_slab(
-            data, shape, volume.sample, level=self._level, slab_codec=self._slab_codec, threads=self._share
-        )
-        return _finish(job, codec, coded, len(data))
+        return data
 
     def _gather(self, job: BytesJob) -> list[bytes]:
         """Read the pieces of a job, opening each file once for neighbouring pieces."""

@@ -188,3 +188,4 @@ def run_in_order(pool: ThreadPoolExecutor, jobs: Iterator[Job], coder: Coder, *,
         for promise in window:
             promise.cancel()
         submitter.cancel()
+        coder.stop()
