@@ -58,7 +58,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> type[Watched]:
     Watched.made = []
     monkeypatch.setattr("gpushrink.devices.host.HostDevice", Watched)
     monkeypatch.setattr("gpushrink.codec.slab.SLAB_FRAMES", 2)
-    monkeypatch.setattr("gpushrink.pipeline.packing.encode_slab", encode)
+    monkeypatch.setattr("gpushrink.pipeline.coding.encode_slab", encode)
     monkeypatch.setattr("gpushrink.pipeline.plan.SMALL_SLAB", 0)
     monkeypatch.setattr("gpushrink.pipeline.plan.SOLID_BYTES", 0)
     return Watched
