@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from gpushrink.dicom.walk import Found, identity_of
 from gpushrink.errors import InputError
@@ -61,8 +60,7 @@ def read_ranges(found: Found, ranges: Iterable[tuple[int, int]]) -> list[bytes]:
                 parts.append(part)
         except OSError as error:
             raise InputError(f"cannot read {os.fsdecode(found.path)!r}: {error.strerror}") from None
-        if identity_of(os.fstat(stream.fileno())) != found.identity:
-            raise _changed(found)
+        _insist_unchanged(stream, found)
     return parts
 
 
@@ -74,9 +72,13 @@ def read_into(found: Found, offset: int, target: memoryview) -> None:
     InputError
         As `read_ranges`.
     """
-    with _reading(found) as stream:
-        stream.seek(offset)
-        _fill(stream, target, found)
+    with open_source(found) as stream:
+        try:
+            stream.seek(offset)
+            _fill(stream, target, found)
+        except OSError as error:
+            raise InputError(f"cannot read {os.fsdecode(found.path)!r}: {error.strerror}") from None
+        _insist_unchanged(stream, found)
 
 
 def read_and_hash(found: Found, offset: int, target: memoryview) -> bytes:
@@ -88,25 +90,21 @@ def read_and_hash(found: Found, offset: int, target: memoryview) -> bytes:
         As `read_ranges`.
     """
     digest = hashlib.sha256()
-    end = offset + len(target)
-    with _reading(found) as stream:
-        _hash_on(stream, offset, digest, found)
-        _fill(stream, target, found)
-        digest.update(target)
-        _hash_on(stream, found.entry.size - end, digest, found)
+    with open_source(found) as stream:
+        try:
+            _hash_on(stream, offset, digest, found)
+            _fill(stream, target, found)
+            digest.update(target)
+            _hash_on(stream, found.entry.size - offset - len(target), digest, found)
+        except OSError as error:
+            raise InputError(f"cannot read {os.fsdecode(found.path)!r}: {error.strerror}") from None
+        _insist_unchanged(stream, found)
     return digest.digest()
 
 
-@contextlib.contextmanager
-def _reading(found: Found) -> Iterator[io.RawIOBase]:
-    """Open a file; explain what goes wrong, and insist at the end that the file is still the same."""
-    with open_source(found) as stream:
-        try:
-            yield stream
-        except OSError as error:
-            raise InputError(f"cannot read {os.fsdecode(found.path)!r}: {error.strerror}") from None
-        if identity_of(os.fstat(stream.fileno())) != found.identity:
-            raise _changed(found)
+def _insist_unchanged(stream: io.RawIOBase, found: Found) -> None:
+    if identity_of(os.fstat(stream.fileno())) != found.identity:
+        raise _changed(found)
 
 
 def _fill(stream: io.RawIOBase, target: memoryview, found: Found) -> None:

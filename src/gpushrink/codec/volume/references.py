@@ -109,12 +109,13 @@ def _measure(samples: NDArray[Any]) -> tuple[NDArray[np.int64], float, NDArray[n
 
     # Every plane's steps at once: a few large operations, not hundreds of small ones that hold up all other threads.
     # Sums of products of whole numbers are exact in any order.
-    near = np.arange(1, most + 1)
-    involved, places = np.unique(planes[:, None] - np.arange(most + 1), return_inverse=True)
+    wanted = planes[:, None] - np.arange(most + 1)
+    is_involved = np.zeros(depth, np.bool_)
+    is_involved[wanted] = True
+    involved, places = np.flatnonzero(is_involved), (np.cumsum(is_involved) - 1)[wanted]
     flat = samples.reshape(depth, -1)
     steps = np.subtract(flat[involved[:, None], at], flat[involved[:, None], at - 1], dtype=np.float64)
-    places = places.reshape(len(planes), most + 1)
-    target, known = steps[places[:, :1]], steps[places[:, near]]
+    target, known = steps[places[:, :1]], steps[places[:, 1:]]
     shares = np.matmul(known, target.transpose(0, 2, 1)) / ((known * known).sum(axis=2, keepdims=True) + 1e-3)
     known *= shares
     costs = _cost(np.subtract(target, known, out=known))
