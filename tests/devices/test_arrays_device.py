@@ -53,12 +53,12 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> type[Watched]:
     ) -> tuple[BlockCodec, bytes]:
         if sample.item_bytes > 2:
             return BlockCodec.PLANES, encode_slab_as_planes(data, shape, sample, 1, 1)
-        return BlockCodec.VOLUME, encode_slab_as_volume(data, shape, sample, level)
+        return BlockCodec.VOLUME, encode_slab_as_volume(data, shape, sample, level, references=((1, 2),))
 
     Watched.made = []
     monkeypatch.setattr("gpushrink.devices.host.HostDevice", Watched)
     monkeypatch.setattr("gpushrink.codec.slab.SLAB_FRAMES", 2)
-    monkeypatch.setattr("gpushrink.pipeline.packing.encode_slab", encode)
+    monkeypatch.setattr("gpushrink.pipeline.coding.encode_slab", encode)
     monkeypatch.setattr("gpushrink.pipeline.plan.SMALL_SLAB", 0)
     monkeypatch.setattr("gpushrink.pipeline.plan.SOLID_BYTES", 0)
     return Watched

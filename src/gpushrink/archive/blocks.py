@@ -31,6 +31,7 @@ __all__ = [
     "check_codec_and_role",
     "measure_targets",
     "pack_data",
+    "pack_data_head",
     "pack_hashes",
     "pack_info",
     "pack_tree",
@@ -133,6 +134,11 @@ def parse_tree(payload: bytes | memoryview) -> tuple[int, list[Entry]]:
 
 def pack_data(decoded: int, targets: Sequence[Target], coded: bytes) -> bytes:
     """Return a DATA payload."""
+    return pack_data_head(decoded, targets) + coded
+
+
+def pack_data_head(decoded: int, targets: Sequence[Target]) -> bytes:
+    """Return what stands before the coded bytes in a DATA payload."""
     columns = b"".join(
         (
             pack_column(target.source_offset for target in targets),
@@ -142,7 +148,7 @@ def pack_data(decoded: int, targets: Sequence[Target], coded: bytes) -> bytes:
         )
     )
     packed = wrap_packed(columns)
-    return b"".join((pack_varint(decoded), pack_varint(len(targets)), pack_varint(len(packed)), packed, coded))
+    return b"".join((pack_varint(decoded), pack_varint(len(targets)), pack_varint(len(packed)), packed))
 
 
 def parse_data(payload: memoryview) -> DataBlock:

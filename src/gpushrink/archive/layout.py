@@ -41,6 +41,7 @@ __all__ = [
     "parse_block_head",
     "parse_preamble",
     "parse_trailer",
+    "seal_block_head",
     "unwrap_packed",
     "wrap_packed",
 ]
@@ -135,7 +136,12 @@ def parse_preamble(data: bytes) -> None:
 
 def pack_block_head(kind: BlockType, payload: bytes | memoryview, *, codec: int = 0, role: int = 0) -> bytes:
     """Return the 24 bytes that stand before `payload`."""
-    body = struct.pack("<4sBBBBQI", BLOCK_MAGIC, kind, codec, role, 0, len(payload), zlib.crc32(payload))
+    return seal_block_head(kind, len(payload), zlib.crc32(payload), codec=codec, role=role)
+
+
+def seal_block_head(kind: BlockType, length: int, crc: int, *, codec: int = 0, role: int = 0) -> bytes:
+    """Return the 24 bytes that stand before a payload of this length and CRC-32."""
+    body = struct.pack("<4sBBBBQI", BLOCK_MAGIC, kind, codec, role, 0, length, crc)
     return body + struct.pack("<I", zlib.crc32(body))
 
 

@@ -1,33 +1,34 @@
-"""Bring files back: each under a temporary name, proven by its hash, then renamed.
+"""Keep files that are brought back: each under a temporary name, then renamed.
 
-`Restorer` follows an archive's blocks and hands proven files to a `Keeper`: `FolderKeeper` writes them below
-a destination, `NullKeeper` only proves them. Paths are bytes throughout: stored names have no certain encoding.
+`FolderKeeper` writes them below a destination, `NullKeeper` only proves them. Paths are bytes throughout: stored names
+have no certain encoding.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import secrets
 import stat
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from gpushrink.archive.assembly import Assembly, Shelf, anonymous_spool
+from gpushrink.archive.assembly import Assembly, anonymous_spool
 from gpushrink.archive.paths import check_tree
-from gpushrink.errors import CorruptError, DestinationError, GpushrinkError, UnsafePathError
-from gpushrink.model import Entry, EntryKind, Target
+from gpushrink.errors import DestinationError, GpushrinkError, UnsafePathError
+from gpushrink.model import Entry, EntryKind
 
-__all__ = ["FolderKeeper", "Keeper", "NullKeeper", "Restorer"]
+__all__ = ["FolderKeeper", "Keeper", "NullKeeper"]
 
 # What systems answer to a name they cannot hold: too long, or bytes that are no text to them.
 _UNNAMEABLE = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
 
 
 class Keeper(Protocol):
-    """Say what becomes of files that are put together again."""
+    """Say what becomes of files that are put together again; `commit` is called from several threads at once."""
 
     keep: bool
 
@@ -99,7 +100,7 @@ class FolderKeeper:
         self._spools: dict[int, bytes] = {}
         # A random name: those of a killed run, or of stored files, must not be in the way.
         self._run = secrets.token_hex(8)
-        self._count = 0
+        self._count = itertools.count(1)  # whose steps are whole, whichever threads take them
 
     def judge(self, entries: Mapping[int, Entry]) -> dict[int, GpushrinkError]:
         """Refuse what may not or cannot lie below this destination."""
@@ -154,7 +155,7 @@ class FolderKeeper:
         return stream
 
     def commit(self, entry: Entry, assembly: Assembly) -> None:
-        """Write a proven file under a temporary name, set its mode and time, and rename it."""
+        """Write a proven file under a temporary name, set its mode and time, and rename it: safe from many threads."""
         full = self._full(entry)
         part = self._spools.pop(id(entry), None)
         with self._explained(full):
@@ -243,8 +244,7 @@ class FolderKeeper:
 
     def _new_part(self, entry: Entry) -> bytes:
         self._check_way(entry.path)
-        self._count += 1
-        name = f".gpushrink-{self._run}-{self._count}.part".encode()
+        name = f".gpushrink-{self._run}-{next(self._count)}.part".encode()
         part = os.path.join(os.path.dirname(self._full(entry)), name)
         self._parts.add(part)
         return part
@@ -284,100 +284,3 @@ def _is_one_case(folder: bytes) -> bool:
         return os.path.lexists(os.path.join(folder, name.upper()))
     finally:
         os.rmdir(probe)
-
-
-class Restorer:
-    """Follow the blocks of an archive and bring back what they prove.
-
-    Parameters
-    ----------
-    wanted
-        The ids to bring back; None for all.
-    """
-
-    def __init__(self, keeper: Keeper, *, wanted: Container[int] | None = None) -> None:
-        self._keeper = keeper
-        self._wanted = wanted
-        self._shelf = Shelf()
-        self._open: dict[int, Assembly] = {}
-        self.entries: dict[int, Entry] = {}
-        self.failures: dict[int, GpushrinkError] = {}
-        self.proven: set[int] = set()
-        self.bytes_proven = 0
-
-    def prepare(self, entries: dict[int, Entry]) -> None:
-        """Take in the whole tree; must come before the first data."""
-        refused = self._keeper.judge(entries)
-        self.entries = {i: e for i, e in entries.items() if self._wanted is None or i in self._wanted}
-        self.failures = {i: error for i, error in refused.items() if i in self.entries}
-        kept = {i: e for i, e in self.entries.items() if i not in self.failures}
-        self.failures.update(self._keeper.prepare(kept))
-
-    def place(self, targets: Iterable[Target], decoded: memoryview) -> None:
-        """Hand the decoded bytes of a data block to the files they belong to."""
-        for target in targets:
-            entry = self.entries.get(target.file_id)
-            if entry is None or target.file_id in self.failures or target.file_id in self.proven:
-                continue
-            assembly = self._open.get(target.file_id)
-            if assembly is None:
-                assembly = self._start(target.file_id, entry)
-            try:
-                piece = decoded[target.source_offset : target.source_offset + target.length]
-                assembly.place(target.file_offset, piece)
-            except CorruptError as error:
-                self.fail(target.file_id, error)
-            except OSError as error:
-                raise DestinationError(
-                    f"cannot write {os.fsdecode(entry.path)!r}: {error.strerror or error}"
-                ) from error
-
-    def prove(self, file_ids: Iterable[int], digest: bytes) -> None:
-        """Compare files with their hash; those that hold are kept, the others are failures."""
-        for file_id in file_ids:
-            entry = self.entries.get(file_id)
-            if entry is None or file_id in self.failures or file_id in self.proven:
-                continue
-            if entry.kind is not EntryKind.FILE:
-                self.fail(file_id, CorruptError("a folder or link has a hash"))
-                continue
-            assembly = self._open.pop(file_id, None) or self._start(file_id, entry)
-            self._open[file_id] = assembly
-            try:
-                if assembly.finish() != digest:
-                    raise CorruptError("its bytes do not match its SHA-256")
-            except CorruptError as error:
-                self.fail(file_id, error)
-                continue
-            self._keeper.commit(entry, assembly)
-            assembly.close()
-            del self._open[file_id]
-            self.proven.add(file_id)
-            self.bytes_proven += entry.size
-
-    def fail(self, file_id: int, error: GpushrinkError) -> None:
-        """Give a file up."""
-        error.__traceback__ = error.__context__ = None  # they would keep whole blocks alive
-        self.failures[file_id] = error
-        assembly = self._open.pop(file_id, None)
-        if assembly is not None:
-            assembly.close()
-
-    def finish(self) -> None:
-        """Finish what is proven and name, as failures, the files that never came whole."""
-        for file_id, entry in self.entries.items():
-            if entry.kind is EntryKind.FILE and file_id not in self.proven and file_id not in self.failures:
-                self.fail(file_id, CorruptError("its data or its hash is missing or damaged"))
-        self.failures.update(self._keeper.finish())
-
-    def abandon(self) -> None:
-        """Let go of everything unfinished."""
-        for assembly in self._open.values():
-            assembly.close()
-        self._open.clear()
-        self._keeper.abandon()
-
-    def _start(self, file_id: int, entry: Entry) -> Assembly:
-        assembly = Assembly(entry.size, self._shelf, lambda: self._keeper.open_spool(entry), keep=self._keeper.keep)
-        self._open[file_id] = assembly
-        return assembly

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -40,10 +41,16 @@ class ArchiveWriter:
             self._block(BlockType.TREE, blocks.pack_tree(first, part))
 
     def data(
-        self, payload: bytes, *, codec: BlockCodec, role: Role, decoded: int, file_ids: Sequence[int]
+        self, parts: Sequence[bytes], *, crc: int, codec: BlockCodec, role: Role, decoded: int, file_ids: Sequence[int]
     ) -> BlockRecord:
-        """Write a DATA block whose payload `blocks.pack_data` made; return its index row."""
-        return self._block(BlockType.DATA, payload, codec=codec, role=role, decoded=decoded, file_ids=file_ids)
+        """Write a DATA block; return its index row.
+
+        Parameters
+        ----------
+        parts, crc
+            What `blocks.pack_data_head` made and the coded bytes, and the CRC-32 of both: threads have time for it.
+        """
+        return self._put(BlockType.DATA, parts, crc, codec=codec, role=role, decoded=decoded, file_ids=file_ids)
 
     def hashes(self, records: Sequence[tuple[Sequence[int], bytes]]) -> None:
         """Write the SHA-256 of files all of whose bytes are written."""
@@ -59,20 +66,26 @@ class ArchiveWriter:
         self._write(layout.pack_trailer(at, self.position + layout.TRAILER_SIZE))
         return self.position
 
-    def _block(
+    def _block(self, kind: BlockType, payload: bytes, *, file_ids: Sequence[int] = ()) -> None:
+        self._put(kind, (payload,), zlib.crc32(payload), file_ids=file_ids)
+
+    def _put(
         self,
         kind: BlockType,
-        payload: bytes,
+        parts: Sequence[bytes],
+        crc: int,
         *,
         codec: int = 0,
         role: int = 0,
         decoded: int = 0,
         file_ids: Sequence[int] = (),
     ) -> BlockRecord:
-        record = BlockRecord(kind, codec, role, self.position, len(payload), decoded, runs_of(file_ids))
+        length = sum(map(len, parts))
+        record = BlockRecord(kind, codec, role, self.position, length, decoded, runs_of(file_ids))
         self._records.append(record)
-        self._write(layout.pack_block_head(kind, payload, codec=codec, role=role))
-        self._write(payload)
+        self._write(layout.seal_block_head(kind, length, crc, codec=codec, role=role))
+        for part in parts:
+            self._write(part)
         return record
 
     def _write(self, data: bytes) -> None:

@@ -7,7 +7,15 @@ from typing import NamedTuple
 import numpy as np
 
 from gpushrink.codec import bytestream, planes
-from gpushrink.codec.table import CPU, SlabCodec, encode_slab_as_planes, encode_slab_as_volume, frames_as_samples
+from gpushrink.codec.table import (
+    CPU,
+    References,
+    SlabCodec,
+    choose_slab_references,
+    encode_slab_as_planes,
+    encode_slab_as_volume,
+    frames_as_samples,
+)
 from gpushrink.model import BlockCodec, SampleFormat, SlabShape
 
 __all__ = ["LEVELS", "SLAB_BYTES", "encode_slab", "slab_ranges"]
@@ -45,7 +53,14 @@ def slab_ranges(frames: int, frame_bytes: int) -> list[tuple[int, int]]:
 
 
 def encode_slab(
-    data: bytes, shape: SlabShape, sample: SampleFormat, *, level: str, slab_codec: SlabCodec = CPU, threads: int = 1
+    data: bytes | memoryview,
+    shape: SlabShape,
+    sample: SampleFormat,
+    *,
+    level: str,
+    references: References | None = None,
+    slab_codec: SlabCodec = CPU,
+    threads: int = 1,
 ) -> tuple[BlockCodec, bytes]:
     """Code a slab with the volume codec, or with a simple stage where that comes out smaller.
 
@@ -55,6 +70,8 @@ def encode_slab(
         The frames one after another, as stored.
     level
         "fast", "default" or "max": how much the volume codec tries.
+    references
+        What `choose_slab_references` found for this slab or one like it; None to look for it here.
     slab_codec
         What runs the volume codec; all give the same bytes.
     threads
@@ -65,14 +82,13 @@ def encode_slab(
     tuple of BlockCodec and bytes
         Never longer than `data`.
     """
-    candidates: list[tuple[BlockCodec, bytes]] = [(BlockCodec.STORED, data)]
+    candidates: list[tuple[BlockCodec, bytes | memoryview]] = [(BlockCodec.STORED, data)]
     if sample.item_bytes <= 2:
-        candidates.append(
-            (
-                BlockCodec.VOLUME,
-                encode_slab_as_volume(data, shape, sample, level, slab_codec=slab_codec, threads=threads),
-            )
+        pattern = choose_slab_references(data, shape, sample)[1] if references is None else references
+        coded = encode_slab_as_volume(
+            data, shape, sample, level, references=pattern, slab_codec=slab_codec, threads=threads
         )
+        candidates.append((BlockCodec.VOLUME, coded))
     scale, sizes = _measure(data, shape, sample)
     bound = len(candidates[-1][1]) / scale
     near = _NEAR_DRAWN if sizes.lying < bound * _DRAWN else _NEAR
@@ -86,7 +102,8 @@ def encode_slab(
     if sizes.lying < bound * near and (lying or level != "fast"):
         kind, coded = bytestream.squeeze(data, effort={"fast": 0, "default": 3}.get(level, 4))
         candidates.append((BlockCodec(kind), coded))
-    return min(candidates, key=lambda pair: len(pair[1]))
+    best, least = min(candidates, key=lambda pair: len(pair[1]))
+    return best, bytes(least)
 
 
 class _Sizes(NamedTuple):
@@ -98,7 +115,7 @@ class _Sizes(NamedTuple):
     fold: int
 
 
-def _measure(data: bytes, shape: SlabShape, sample: SampleFormat) -> tuple[float, _Sizes]:
+def _measure(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat) -> tuple[float, _Sizes]:
     """Return how many times the slab is a sample of it, and the sizes of the sample."""
     part = _sample(frames_as_samples(data, shape, sample))
     stored = part if sample.planar else part.transpose(0, 2, 3, 1)

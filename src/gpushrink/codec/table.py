@@ -5,7 +5,7 @@ Source: docs/format.md#codecs. Everything that codes a data block goes through h
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,7 +23,10 @@ __all__ = [
     "MAX_AXIS",
     "CodedSlab",
     "CpuSlabCodec",
+    "Likely",
+    "References",
     "SlabCodec",
+    "choose_slab_references",
     "decode_block",
     "decode_samples",
     "encode_slab_as_planes",
@@ -35,6 +38,10 @@ __all__ = [
 ]
 
 MAX_AXIS = 1 << 24
+
+References = Sequence[tuple[int, int]]
+"""For each plane of a pattern that repeats: the distances back to its two reference planes."""
+Likely = tuple[References, ...]
 
 
 class SlabCodec(Protocol):
@@ -173,22 +180,47 @@ def encode_slab_as_planes(
     return pack_slab_head(shape, sample) + planes.encode(frames_as_samples(data, shape, sample), axes=axes, fold=fold)
 
 
+def choose_slab_references(
+    data: bytes | memoryview,
+    shape: SlabShape,
+    sample: SampleFormat,
+    known: Callable[[Likely], References | None] = lambda likely: None,
+) -> tuple[Likely, References]:
+    """Return which planes look good to predict the planes of a slab from, and which are best.
+
+    Parameters
+    ----------
+    known
+        Tells what is best of what looks good, where a slab like this one has been through the trials; None to try.
+    """
+    from gpushrink.codec import volume
+
+    stack = _stack(data, shape, sample)
+    likely = volume.find_likely_references(stack, components=sample.components)
+    return likely, known(likely) or volume.try_references(stack, likely)
+
+
 def encode_slab_as_volume(
     data: bytes | memoryview,
     shape: SlabShape,
     sample: SampleFormat,
     level: str,
     *,
+    references: References,
     slab_codec: SlabCodec = CPU,
     threads: int = 1,
 ) -> bytes:
     """Code frames of 8 or 16 bits with the volume codec; each component is a plane of its own."""
-    from gpushrink.codec import volume
+    stack = _stack(data, shape, sample)
+    payload = slab_codec.encode(stack, level=level, references=references, threads=threads)
+    # Joined, not added: of large parts that lets other threads go on.
+    return b"".join((pack_slab_head(shape, sample), payload))
 
+
+def _stack(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat) -> NDArray[np.integer[Any]]:
+    """View frames as the volume codec takes them, [plane, row, column]."""
     samples = frames_as_samples(data, shape, sample)
-    stack = np.ascontiguousarray(samples).reshape(-1, shape.rows, shape.columns).view(_integer_type(sample))
-    references = volume.choose_references(stack, components=sample.components)
-    return pack_slab_head(shape, sample) + slab_codec.encode(stack, level=level, references=references, threads=threads)
+    return np.ascontiguousarray(samples).reshape(-1, shape.rows, shape.columns).view(_integer_type(sample))
 
 
 def frames_as_samples(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat) -> planes.Samples:

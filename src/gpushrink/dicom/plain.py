@@ -28,6 +28,7 @@ __all__ = ["HEAD_BYTES", "Plain", "PlainReader"]
 HEAD_BYTES = 1 << 16
 _MOST_HEAD = 1 << 26
 _MOST_TAIL = 1 << 16
+_MOST_VALUES = 1 << 12
 _MOST_VALUE = 1024  # pydicom defers longer ones
 
 _IMPLICIT = b"1.2.840.10008.1.2"
@@ -35,6 +36,7 @@ _EXPLICIT = b"1.2.840.10008.1.2.1"
 _ENCAPSULATED = re.compile(rb"1\.2\.840\.10008\.1\.2\.(4\.(5[0-9]|70|8[01]|9[0-3]|20[1-3]|110)|5)")
 _META_LENGTH = tag_key(0x0002, 0x0000)
 _SYNTAX = tag_key(0x0002, 0x0010)
+_INSTANCE = tag_key(0x0002, 0x0003)
 _PIXELS = tag_key(0x7FE0, 0x0010)
 
 
@@ -146,6 +148,8 @@ class PlainReader:
 
     def __init__(self) -> None:
         self._known: dict[bool, Known] = {False: {}, True: {}}
+        self._metas: list[_Meta] = []
+        self._values: dict[tuple[int, bytes], Any] = {}
 
     def read(self, stream: BinaryIO, size: int, head: bytes) -> Plain | None:
         """Read a file's data set if every byte that matters is plain.
@@ -175,7 +179,7 @@ class PlainReader:
             except SurpriseError:
                 return None
             except MoreError:
-                wanted = min(size, 4 * max(len(head), HEAD_BYTES))
+                wanted = min(size, 4 * len(head) if len(head) >= HEAD_BYTES else HEAD_BYTES)
                 if len(head) == size or wanted > _MOST_HEAD:
                     return None
                 head = read(0, wanted)
@@ -183,7 +187,7 @@ class PlainReader:
                     return None
 
     def _read(self, read: Callable[[int, int], bytes], size: int, head: bytes) -> Plain:
-        at, syntax = _read_meta(head, size)
+        at, syntax = self._read_meta(head, size)
         walk, implicit = (walk_implicit, True) if syntax == _IMPLICIT else (walk_explicit, False)
         if len(head) < at + 6:
             raise SurpriseError
@@ -206,11 +210,56 @@ class PlainReader:
             else:
                 raise SurpriseError
             _walk_tail(read, end, size, implicit)
-        return Plain(_convert(head, picked, implicit), pixels and pixels[1:])
+        return Plain(self._convert(head, picked, implicit), pixels and pixels[1:])
+
+    def _read_meta(self, head: bytes, size: int) -> tuple[int, bytes]:
+        """Do what the function of this name does; of files that differ in the instance's UID alone, once."""
+        for known in self._metas:
+            if known.end <= len(head) and head.startswith(known.start, 132) and head.startswith(known.rest, known.at):
+                return known.end, known.syntax
+        end, syntax, (_, at, length) = _read_meta(head, size)
+        self._metas = [_Meta(head[132:at], at + length, head[at + length : end], end, syntax), *self._metas[:3]]
+        return end, syntax
+
+    def _convert(self, head: bytes, picked: Picked, implicit: bool) -> dict[str, Any]:
+        """Convert what was picked; the same bytes once."""
+        values: dict[str, Any] = {}
+        known = self._values
+        for key, (vr, at, length) in picked.items():
+            wanted = _WANTED.get(key)
+            if wanted is None or length > _MOST_VALUE or not (implicit or vr == wanted.vr):
+                raise SurpriseError
+            if at + length > len(head):
+                raise MoreError
+            if not length:
+                if wanted.vr not in _MAY_BE_EMPTY:
+                    raise SurpriseError
+                continue
+            raw = head[at : at + length]
+            value = known.get((key, raw))
+            if value is None:
+                value = wanted.convert(raw)
+                if len(known) < _MOST_VALUES:
+                    known[key, raw] = value
+            values[wanted.keyword] = value
+        return values
 
 
-def _read_meta(head: bytes, size: int) -> tuple[int, bytes]:
-    """Return where the file meta information ends and the transfer syntax it names. Source: DICOM PS3.10 7.1."""
+class _Meta(NamedTuple):
+    """Hold file meta information around the value of the instance's UID: what stands from byte 132, and from `at`."""
+
+    start: bytes
+    at: int
+    rest: bytes
+    end: int
+    syntax: bytes
+
+
+def _read_meta(head: bytes, size: int) -> tuple[int, bytes, tuple[bytes, int, int]]:
+    """Return where the file meta information ends, the transfer syntax it names, and where the instance's UID lies.
+
+    Source: DICOM PS3.10 7.1.
+    """
     if head[128:132] != b"DICM" or head[132:140] != b"\x02\0\0\0UL\x04\0":
         raise SurpriseError
     end = 144 + int.from_bytes(head[140:144], "little")
@@ -225,7 +274,7 @@ def _read_meta(head: bytes, size: int) -> tuple[int, bytes]:
     syntax = head[at : at + length].rstrip(b"\0 ")
     if vr != b"UI" or not (syntax in (_IMPLICIT, _EXPLICIT) or _ENCAPSULATED.fullmatch(syntax)):
         raise SurpriseError
-    return end, syntax
+    return end, syntax, picked.get(_INSTANCE, (b"", end, 0))
 
 
 class _Everything:
@@ -248,18 +297,3 @@ def _walk_tail(read: Callable[[int, int], bytes], at: int, size: int, implicit: 
         raise SurpriseError from None
     if picked:
         raise SurpriseError
-
-
-def _convert(head: bytes, picked: Picked, implicit: bool) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, (vr, at, length) in picked.items():
-        wanted = _WANTED.get(key)
-        if wanted is None or length > _MOST_VALUE or not (implicit or vr == wanted.vr):
-            raise SurpriseError
-        if at + length > len(head):
-            raise MoreError
-        if length:
-            values[wanted.keyword] = wanted.convert(head[at : at + length])
-        elif wanted.vr not in _MAY_BE_EMPTY:
-            raise SurpriseError
-    return values

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Iterable
-from typing import BinaryIO
 
 from gpushrink.dicom.walk import Found, identity_of
 from gpushrink.errors import InputError
 
-__all__ = ["hash_file", "open_source", "read_fully", "read_ranges"]
+__all__ = ["hash_file", "open_source", "read_and_hash", "read_fully", "read_into", "read_ranges"]
 
 _STEP = 1 << 20
 
 
-def open_source(found: Found) -> BinaryIO:
+def open_source(found: Found) -> io.FileIO:
     """Open a file for reading, without a buffer: of a small file the system's own calls are the cost.
 
     Raises
@@ -33,7 +33,7 @@ def open_source(found: Found) -> BinaryIO:
     return stream
 
 
-def read_fully(stream: BinaryIO, length: int) -> bytes:
+def read_fully(stream: io.RawIOBase, length: int) -> bytes:
     """Read `length` bytes, fewer only at the end: a system may give less than it is asked for."""
     part = stream.read(length)
     while len(part) < length and (more := stream.read(length - len(part))):
@@ -60,9 +60,70 @@ def read_ranges(found: Found, ranges: Iterable[tuple[int, int]]) -> list[bytes]:
                 parts.append(part)
         except OSError as error:
             raise InputError(f"cannot read {os.fsdecode(found.path)!r}: {error.strerror}") from None
-        if identity_of(os.fstat(stream.fileno())) != found.identity:
-            raise _changed(found)
+        _insist_unchanged(stream, found)
     return parts
+
+
+def read_into(found: Found, offset: int, target: memoryview) -> None:
+    """Read a range of a file into memory that is there already.
+
+    Raises
+    ------
+    InputError
+        As `read_ranges`.
+    """
+    with open_source(found) as stream:
+        try:
+            stream.seek(offset)
+            _fill(stream, target, found)
+        except OSError as error:
+            raise InputError(f"cannot read {os.fsdecode(found.path)!r}: {error.strerror}") from None
+        _insist_unchanged(stream, found)
+
+
+def read_and_hash(found: Found, offset: int, target: memoryview) -> bytes:
+    """Read a range of a file into memory and return the SHA-256 of the whole file, reading every byte once.
+
+    Raises
+    ------
+    InputError
+        As `read_ranges`.
+    """
+    digest = hashlib.sha256()
+    with open_source(found) as stream:
+        try:
+            _hash_on(stream, offset, digest, found)
+            _fill(stream, target, found)
+            digest.update(target)
+            _hash_on(stream, found.entry.size - offset - len(target), digest, found)
+        except OSError as error:
+            raise InputError(f"cannot read {os.fsdecode(found.path)!r}: {error.strerror}") from None
+        _insist_unchanged(stream, found)
+    return digest.digest()
+
+
+def _insist_unchanged(stream: io.RawIOBase, found: Found) -> None:
+    if identity_of(os.fstat(stream.fileno())) != found.identity:
+        raise _changed(found)
+
+
+def _fill(stream: io.RawIOBase, target: memoryview, found: Found) -> None:
+    """Read on until the memory is full: a system may give less than it is asked for."""
+    while len(target):
+        count = stream.readinto(target)
+        if not count:
+            raise _changed(found)
+        target = target[count:]
+
+
+def _hash_on(stream: io.RawIOBase, length: int, digest: hashlib._Hash, found: Found) -> None:
+    """Hash the bytes that follow."""
+    while length:
+        block = stream.read(min(_STEP, length))
+        if not block:
+            raise _changed(found)
+        digest.update(block)
+        length -= len(block)
 
 
 def hash_file(found: Found) -> bytes:

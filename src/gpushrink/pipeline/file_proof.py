@@ -8,7 +8,8 @@ from collections.abc import Collection, Mapping
 from gpushrink.archive.assembly import Assembly
 from gpushrink.archive.block_file import BlockFile
 from gpushrink.archive.blocks import DataBlock
-from gpushrink.archive.restore import NullKeeper, Restorer
+from gpushrink.archive.restore import NullKeeper
+from gpushrink.archive.restorer import Restorer
 from gpushrink.errors import CorruptError, GpushrinkError
 from gpushrink.model import Entry
 

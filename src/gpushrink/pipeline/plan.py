@@ -75,11 +75,18 @@ class BytesJob:
 
 @dataclass(frozen=True, slots=True)
 class SlabJob:
-    """Code frames of a volume together."""
+    """Code frames of a volume together.
+
+    Parameters
+    ----------
+    whole
+        For each frame, whether it is the only one of its file: then the file is read as a whole, and hashed, with it.
+    """
 
     volume: Volume
     frames: tuple[Frame, ...]
     targets: tuple[Target, ...]
+    whole: tuple[bool, ...]
 
     @property
     def size(self) -> int:
@@ -89,9 +96,16 @@ class SlabJob:
 
 @dataclass(frozen=True, slots=True)
 class HashJob:
-    """Hash files whose last bytes are in the block before: groups of identical files, each read once."""
+    """Hash files whose last bytes are in the block before: groups of identical files, each read once.
+
+    Parameters
+    ----------
+    known
+        The files, first of their groups, that a slab's job has hashed already.
+    """
 
     groups: tuple[tuple[int, ...], ...]
+    known: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +149,7 @@ class _Planner:
         self._scan = scan
         self._missing = [item.entry.size for item in found]
         self._ready: list[int] = []
+        self._known: set[int] = set()
         self._first_of = {other: first for first, others in scan.copies.items() for other in others}
 
     def jobs(self) -> Iterator[Job]:
@@ -209,10 +224,16 @@ class _Planner:
 
     def _slab(self, volume: Volume, frames: tuple[Frame, ...]) -> SlabJob:
         targets, size = [], volume.frame_bytes
+        whole = tuple(self._is_whole(frame) for frame in frames)
+        self._known.update(frame.file_id for frame, alone in zip(frames, whole, strict=True) if alone)
         for k, frame in enumerate(frames):
             for one in (frame, *self._scan.frame_copies.get(frame, ())):
                 targets += self._targets(k * size, Piece(one.file_id, one.offset, size))
-        return SlabJob(volume, frames, tuple(targets))
+        return SlabJob(volume, frames, tuple(targets), whole)
+
+    def _is_whole(self, frame: Frame) -> bool:
+        span = self._scan.dicom[frame.file_id].native
+        return span is not None and span.frames == 1
 
     def _targets(self, source: int, piece: Piece) -> list[Target]:
         """Aim a run at its file and at every identical file."""
@@ -271,7 +292,9 @@ class _Planner:
             groups: dict[int, list[int]] = {}
             for file_id in self._ready:
                 groups.setdefault(self._first_of.get(file_id, file_id), []).append(file_id)
-            yield HashJob(tuple(tuple(sorted(ids)) for ids in groups.values()))
+            known = self._known.intersection(groups)
+            yield HashJob(tuple(tuple(sorted(ids)) for ids in groups.values()), frozenset(known))
+            self._known -= known
             self._ready = []
 
 
@@ -327,5 +350,6 @@ def plan_jobs(found: Sequence[Found], scan: Scan) -> Iterator[Job]:
     coded = [job for job in jobs if not isinstance(job, HashJob)]
     if len(coded) < 2 or sum(len(job.targets) for job in coded) > BLOCK_TARGETS:
         return iter(jobs)
-    groups = tuple(group for job in jobs if isinstance(job, HashJob) for group in job.groups)
-    return iter((_batch(Role.OPAQUE, coded), HashJob(groups)))
+    hashed = [job for job in jobs if isinstance(job, HashJob)]
+    groups = tuple(group for job in hashed for group in job.groups)
+    return iter((_batch(Role.OPAQUE, coded), HashJob(groups, frozenset().union(*(job.known for job in hashed)))))

@@ -15,7 +15,8 @@ from gpushrink.archive import blocks, reader
 from gpushrink.archive.index import BlockRecord, parse_index, runs_of
 from gpushrink.archive.layout import MAX_ENTRIES, MAX_RUNS, BlockType
 from gpushrink.archive.reader import Block, Catalogue, Damage
-from gpushrink.archive.restore import FolderKeeper, Keeper, NullKeeper, Restorer
+from gpushrink.archive.restore import FolderKeeper, Keeper, NullKeeper
+from gpushrink.archive.restorer import Proof, Restorer
 from gpushrink.codec.table import CPU, SlabCodec, decode_block
 from gpushrink.errors import (
     ArchiveError,
@@ -31,8 +32,14 @@ from gpushrink.pipeline.progress import ProgressFactory, silent
 
 __all__ = ["RestoreReport", "restore_all", "restore_some", "unpack_archive", "verify_archive"]
 
-# Coded and decoded bytes on their way: what bounds memory, whatever the number of threads.
-_FLIGHT_BYTES = 256 << 20
+# Coded and decoded bytes on their way: what bounds memory, whatever the number of threads. Sixteen large slabs fit.
+_FLIGHT_BYTES = 384 << 20
+# Larger blocks than this hold a frame of that size, or a lie; what their decoders need beside it counts too.
+_LARGE_BLOCK = 32 << 20
+# Bytes of files that are being hashed and written.
+_PROOF_BYTES = 64 << 20
+# Threads that hash and write are few, and of their own: behind slabs that wait for a device they would come too late.
+_DECODERS_A_PROVER = 4
 _MOST_DAMAGE = 1000
 
 Decoded = tuple[blocks.DataBlock, memoryview]
@@ -141,16 +148,20 @@ def restore_all(
 ) -> RestoreReport:
     """Follow an archive from front to back."""
     restorer = Restorer(keeper)
-    story = _Story(restorer, threads, slab_codec)
     length = _length(stream)
     try:
-        with progress(length, 0) as bar, ThreadPoolExecutor(threads) as pool:
+        with (
+            progress(length, 0) as bar,
+            ThreadPoolExecutor(threads) as pool,
+            ThreadPoolExecutor(max(1, threads // _DECODERS_A_PROVER)) as provers,
+        ):
+            story = _Story(restorer, slab_codec, pool, provers, most=2 * threads)
             try:
                 for item in reader.read_blocks(stream, progress=bar.advance_to):
                     if isinstance(item, Damage):
                         story.report.note(item.error)
                     else:
-                        story.take(item, pool)
+                        story.take(item)
                 story.end()
             except BaseException:
                 story.cancel()
@@ -164,10 +175,18 @@ def restore_all(
 class _Story:
     """Take blocks as they come: the tree first, then data decoded in parallel and used in order."""
 
-    def __init__(self, restorer: Restorer, threads: int, slab_codec: SlabCodec) -> None:
+    def __init__(
+        self,
+        restorer: Restorer,
+        slab_codec: SlabCodec,
+        pool: ThreadPoolExecutor,
+        provers: ThreadPoolExecutor,
+        *,
+        most: int,
+    ) -> None:
         self.report = RestoreReport()
-        self._restorer = restorer
-        self._most = 2 * threads
+        self._restorer, self._pool, self._provers = restorer, pool, provers
+        self._most = most
         self._slab_codec = slab_codec
         self._catalogue = Catalogue()
         self._seen: list[BlockRecord] = []
@@ -175,8 +194,10 @@ class _Story:
         self._prepared = False
         self._window: deque[tuple[Block, Future[Decoded] | None, int]] = deque()
         self._flight = 0
+        self._proofs: deque[tuple[Proof, Future[CorruptError | None]]] = deque()
+        self._proving = 0
 
-    def take(self, block: Block, pool: ThreadPoolExecutor) -> None:
+    def take(self, block: Block) -> None:
         head = block.head
         blocks.check_codec_and_role(head.type, head.codec, head.role)
         if head.type in (BlockType.INFO, BlockType.TREE):
@@ -189,10 +210,13 @@ class _Story:
         self._prepare()
         size = len(block.payload)
         if head.type == BlockType.DATA:
-            size += blocks.peek_decoded(block.payload)
-        while self._window and (len(self._window) >= self._most or self._flight + size > _FLIGHT_BYTES):
+            decoded = blocks.peek_decoded(block.payload)
+            size += 2 * decoded if decoded > _LARGE_BLOCK else decoded
+        while self._window and (
+            self._is_done() or len(self._window) >= self._most or self._flight + size > _FLIGHT_BYTES
+        ):
             self._settle()
-        future = pool.submit(_decode, block, self._slab_codec) if head.type == BlockType.DATA else None
+        future = self._pool.submit(_decode, block, self._slab_codec) if head.type == BlockType.DATA else None
         self._window.append((block, future, size))
         self._flight += size
 
@@ -200,6 +224,8 @@ class _Story:
         self._prepare()
         while self._window:
             self._settle()
+        while self._proofs:
+            self._end_proof()
         if not self.report.damage:
             try:
                 self._catalogue.insist_whole()
@@ -210,11 +236,17 @@ class _Story:
         for _, future, _ in self._window:
             if future is not None:
                 future.cancel()
+        for _, proof in self._proofs:
+            proof.cancel()
 
     def _prepare(self) -> None:
         if not self._prepared:
             self._prepared = True
             self._restorer.prepare(self._catalogue.entries)
+
+    def _is_done(self) -> bool:
+        future = self._window[0][1]
+        return future is None or future.done()
 
     def _settle(self) -> None:
         block, future, size = self._window.popleft()
@@ -223,8 +255,27 @@ class _Story:
             if block.head.type == BlockType.INDEX:
                 self._compare_index(block)
                 return
-            ids, decoded = _use(block, future, self._restorer, self._catalogue.count)
-            self._see(block, decoded, ids)
+            if future is not None:
+                ids, decoded = _place(future, self._restorer, self._catalogue.count)
+                self._see(block, decoded, ids)
+                return
+            records = _parse_hashes(block, self._catalogue.count)
+            for ids, digest in records:
+                for proof in self._restorer.begin_proofs(ids, digest):
+                    self._begin_proof(proof)
+            self._see(block, 0, (i for ids, _ in records for i in ids))
+
+    def _begin_proof(self, proof: Proof) -> None:
+        """Have a file hashed and written by a thread, and wait for others where they hold much memory."""
+        while self._proofs and (self._proofs[0][1].done() or self._proving + proof.entry.size > _PROOF_BYTES):
+            self._end_proof()
+        self._proofs.append((proof, self._provers.submit(proof.run)))
+        self._proving += proof.entry.size
+
+    def _end_proof(self) -> None:
+        proof, future = self._proofs.popleft()
+        self._proving -= proof.entry.size
+        self._restorer.end_proof(proof, future.result())
 
     def _see(self, block: Block, decoded: int = 0, ids: Iterable[int] = ()) -> None:
         runs, head = runs_of(ids), block.head
@@ -280,11 +331,13 @@ def restore_some(
             if record.type in (BlockType.DATA, BlockType.HASH) and record.concerns(wanted):
                 try:
                     block = reader.read_block(stream, record)
-                    future: Future[Decoded] | None = None
                     if record.type == BlockType.DATA:
-                        future = Future()
+                        future: Future[Decoded] = Future()
                         future.set_result(_decode(block, slab_codec))
-                    _use(block, future, restorer, catalogue.count)
+                        _place(future, restorer, catalogue.count)
+                        continue
+                    for ids, digest in _parse_hashes(block, catalogue.count):
+                        restorer.prove(ids, digest)
                 except CorruptError as error:
                     report.note(CorruptError(f"{error} (block at byte {record.offset})"))
         restorer.finish()
@@ -303,21 +356,22 @@ def _decode(block: Block, slab_codec: SlabCodec) -> Decoded:
     raise CorruptError(why)  # a new one: the traceback of the old would keep all that was allocated alive
 
 
-def _use(block: Block, future: Future[Decoded] | None, restorer: Restorer, entries: int) -> tuple[Iterable[int], int]:
-    """Hand what a DATA or HASH block holds to the restorer; return the ids it concerns and its decoded size."""
-    if future is not None:
-        data, decoded = future.result()
-        restorer.place(data.targets(), decoded)
-        if max(data.file_ids, default=0) >= (entries or MAX_ENTRIES):
-            raise CorruptError("data belongs to no entry")
-        return data.file_ids, data.decoded
+def _place(future: Future[Decoded], restorer: Restorer, entries: int) -> tuple[Iterable[int], int]:
+    """Hand what a DATA block holds to the restorer; return the ids it concerns and its decoded size."""
+    data, decoded = future.result()
+    restorer.place(data.targets(), decoded)
+    if max(data.file_ids, default=0) >= (entries or MAX_ENTRIES):
+        raise CorruptError("data belongs to no entry")
+    return data.file_ids, data.decoded
+
+
+def _parse_hashes(block: Block, entries: int) -> list[tuple[list[int], bytes]]:
+    """Return the ids and hashes that a HASH block names."""
     records = blocks.parse_hashes(block.payload)
     every = [i for ids, _ in records for i in ids]
     if every and not 0 <= min(every) <= max(every) < (entries or MAX_ENTRIES):
         raise CorruptError("a hash belongs to no entry")
-    for ids, digest in records:
-        restorer.prove(ids, digest)
-    return every, 0
+    return records
 
 
 def _fill(report: RestoreReport, restorer: Restorer, length: int) -> RestoreReport:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from gpushrink.archive import assembly
-from gpushrink.archive.assembly import Assembly, Shelf
+from gpushrink.archive.assembly import Assembly, Lease, Shelf
 from gpushrink.errors import CorruptError
 
 CONTENT = random.Random(5).randbytes(10_000)
@@ -123,3 +123,53 @@ def test_pieces_of_one_byte_count_for_what_they_cost(monkeypatch: pytest.MonkeyP
     with pytest.raises(CorruptError, match="scatters"):  # noqa: PT012
         for k in range(100, 1000):
             one.place(2 * k, memoryview(b"x"))
+
+
+def test_large_pieces_are_not_copied_and_their_block_counts_until_the_last_is_gone() -> None:
+    """A block is held as long as one piece of it is, and counted as what it is."""
+    block = memoryview(bytes(range(256)) * 2048)
+    half = len(block) // 2
+    shelf = Shelf()
+    lease = Lease(shelf, len(block))
+    files = [Assembly(half, shelf, io.BytesIO) for _ in range(2)]
+    for k, one in enumerate(files):
+        one.place(0, block[k * half : (k + 1) * half], lease)
+    assert [next(one.pieces()).obj is block.obj for one in files] == [True, True]  # type: ignore[union-attr]
+    assert len(block) < shelf.held < len(block) + 1000
+    assert files[0].finish() == hashlib.sha256(block[:half]).digest()
+    files[0].close()
+    assert shelf.held > len(block)
+    files[1].close()
+    assert shelf.held == 0
+
+
+def test_small_pieces_of_large_blocks_are_copied() -> None:
+    """A header keeps no slab alive."""
+    shelf = Shelf()
+    one = Assembly(100, shelf, io.BytesIO)
+    one.place(0, memoryview(bytes(1 << 20))[:100], Lease(shelf, 1 << 20))
+    assert shelf.held < 1000
+    one.close()
+    assert shelf.held == 0
+
+
+def test_blocks_that_are_held_use_up_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces of blocks beyond the memory budget go to the spool, though they are small beside their blocks."""
+    monkeypatch.setattr(assembly, "MEMORY_BUDGET", 5 << 20)
+    shelf, opened = Shelf(), []
+
+    def spool() -> io.BytesIO:
+        opened.append(io.BytesIO())
+        return opened[-1]
+
+    size = 1 << 17
+    many = [Assembly(size, shelf, spool) for _ in range(20)]
+    for one in many:
+        block = bytes(1 << 20)
+        one.place(0, memoryview(block)[:size], Lease(shelf, len(block)))
+        assert shelf.held <= 5 << 20
+    assert len(opened) == 16
+    for one in many:
+        assert one.finish() == hashlib.sha256(bytes(size)).digest()
+        one.close()
+    assert (shelf.held, shelf.extents) == (0, 0)

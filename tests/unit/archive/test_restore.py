@@ -13,6 +13,7 @@ import pytest
 
 import trees
 from gpushrink.archive import restore
+from gpushrink.archive.restorer import Proof
 from gpushrink.errors import CorruptError, DestinationError, GpushrinkError, UnsafePathError
 from gpushrink.model import Entry, EntryKind, Target
 from gpushrink.pipeline import api
@@ -98,14 +99,14 @@ def test_unpack_while_a_folder_becomes_a_link_writes_nothing_through_it(
     """A folder swapped for a link between the look and the write is noticed."""
     (tmp_path / "elsewhere").mkdir()
     archive = trees.stored_archive([folder(b"a"), file(b"a/b", 1)], {1: b"x"})
-    before = restore.Restorer.prove
+    before = Proof.run
 
-    def swap(self: restore.Restorer, *arguments: object) -> None:
+    def swap(self: Proof) -> CorruptError | None:
         (tmp_path / "out" / "a").rmdir()
         (tmp_path / "out" / "a").symlink_to(tmp_path / "elsewhere")
-        before(self, *arguments)  # type: ignore[arg-type]
+        return before(self)
 
-    monkeypatch.setattr(restore.Restorer, "prove", swap)
+    monkeypatch.setattr(Proof, "run", swap)
     with pytest.raises(UnsafePathError):
         unpack(archive, tmp_path / "out")
     assert names(tmp_path / "elsewhere") == []
@@ -114,13 +115,13 @@ def test_unpack_while_a_folder_becomes_a_link_writes_nothing_through_it(
 def test_unpack_while_a_file_appears_does_not_replace_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file made by somebody else after the first look keeps its bytes."""
     archive = trees.stored_archive([file(b"a", 1)], {0: b"x"})
-    before = restore.Restorer.prove
+    before = Proof.run
 
-    def appear(self: restore.Restorer, *arguments: object) -> None:
+    def appear(self: Proof) -> CorruptError | None:
         (tmp_path / "out" / "a").write_text("mine")
-        before(self, *arguments)  # type: ignore[arg-type]
+        return before(self)
 
-    monkeypatch.setattr(restore.Restorer, "prove", appear)
+    monkeypatch.setattr(Proof, "run", appear)
     with pytest.raises(DestinationError, match="meanwhile"):
         unpack(archive, tmp_path / "out")
     assert (tmp_path / "out" / "a").read_text() == "mine"

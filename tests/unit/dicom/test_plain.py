@@ -183,3 +183,22 @@ def test_tables_of_tags_agree_with_the_dictionary() -> None:
         assert dictionary_VR((key & 0xFFFF) << 16 | key >> 16) == "SQ"
     for charset in elements._PLAIN_CHARSETS:
         pydicom.charset.convert_encodings(charset.decode().strip())
+
+
+@pytest.mark.parametrize("ahead", [1 << 16, 300, 200, 150])
+def test_meta_information_known_of_other_files_changes_nothing(ahead: int) -> None:
+    """UIDs of other lengths, other syntaxes, and files that end within what is known."""
+    reader = PlainReader()
+    files = [
+        trees.dicom_bytes(IMAGE, number=number, syntax=syntax)
+        for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+        for number in (1, 2, 30, 4000, 3)
+    ]
+    assert all(compare(content, reader) for content in files)
+    assert all(compare(content, reader) for content in files[::-1])
+    for content in files:
+        for end in (140, 150, 190, 230, 300, 340, 360):
+            assert not compare(content[:end], reader, ahead) or end > 300
+            broken = bytearray(content)
+            broken[end] ^= 0x55
+            compare(bytes(broken), reader, ahead)

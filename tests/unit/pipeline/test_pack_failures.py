@@ -12,7 +12,7 @@ import pytest
 
 from gpushrink.dicom import source as source_module
 from gpushrink.errors import DestinationError, GpushrinkError, InputError, UsageError, VerifyError
-from gpushrink.pipeline import api, files, packing
+from gpushrink.pipeline import api, coding, files, packing
 from gpushrink.pipeline.files import NewFile
 
 
@@ -68,7 +68,7 @@ def test_source_that_changes_without_a_trace_fails_the_proof(
             os.utime(victim, ns=(status.st_atime_ns, status.st_mtime_ns))
         return before(found)
 
-    monkeypatch.setattr(packing, "hash_file", meddle)
+    monkeypatch.setattr(coding, "hash_file", meddle)
     with pytest.raises(VerifyError, match=r"random\.bin"):
         api.pack(study, tmp_path / "a.gsz", threads=1)
     assert leftovers(tmp_path) == []
@@ -144,12 +144,12 @@ def test_pack_with_an_encoder_that_errs_fails_the_proof(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An archive that does not give the sources back is never kept."""
-    before = packing._encode
+    before = coding._encode
 
     def err(job: Any, data: bytes, *rest: Any) -> Any:
         return before(job, data[:-1] + bytes([data[-1] ^ 1]), *rest)
 
-    monkeypatch.setattr(packing, "_encode", err)
+    monkeypatch.setattr(coding, "_encode", err)
     with pytest.raises(VerifyError):
         api.pack(study, tmp_path / "a.gsz")
     assert leftovers(tmp_path) == []

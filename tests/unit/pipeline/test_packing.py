@@ -9,7 +9,7 @@ import pytest
 
 import trees
 from gpushrink.model import BlockCodec, Role, Target
-from gpushrink.pipeline import api, packing
+from gpushrink.pipeline import api, coding, packing
 from gpushrink.pipeline.plan import BytesJob, Piece
 
 IMAGE = np.random.default_rng(4).integers(0, 900, (64, 64)).astype(np.uint16)
@@ -34,23 +34,23 @@ def test_headers_that_share_nothing_are_coded_as_any_bytes() -> None:
     headers = [bytes(np.random.default_rng(k).integers(97, 101, 3000, dtype=np.uint8)) for k in range(3)]
     pieces = tuple(Piece(k, 0, 3000) for k in range(3))
     job = BytesJob(Role.HEADER, pieces, tuple(Target(3000 * k, 3000, k, 0) for k in range(3)))
-    coded = packing._encode_headers(job, headers, "default")
+    coded = coding._encode_headers(job, headers, "default")
     assert coded.codec is BlockCodec.LZMA
     assert coded.decoded == 9000
-    assert len(coded.payload) < 0.4 * 9000
+    assert len(b"".join(coded.parts)) < 0.4 * 9000
 
 
 def _tried_together(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[bool, packing.PackReport]:
     """Pack; tell whether everything was also coded as one block."""
     tried = []
-    run = packing._run_together
+    run = coding._run_together
 
-    def note(*arguments: object) -> list[packing._Coded]:
+    def note(*arguments: object) -> list[coding.Coded]:
         found = run(*arguments)  # type: ignore[arg-type]
         tried.append(bool(found))
         return found
 
-    monkeypatch.setattr(packing, "_run_together", note)
+    monkeypatch.setattr(coding, "_run_together", note)
     report = api.pack(folder, target, threads=1)
     assert report.verified
     return any(tried), report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from gpushrink.codec.volume.geometry import References
 from gpushrink.codec.volume.slab import EngineName, encode_slab
 
-__all__ = ["choose_references"]
+__all__ = ["choose_references", "find_likely_references", "try_references"]
 
 _CHAIN: Final[References] = ((1, 2),)
 # Colour planes R G B R G B ...: each from its own past, or green from red and blue from green.
@@ -40,9 +41,20 @@ def choose_references(samples: NDArray[Any], *, components: int = 1, engine: Eng
     components
         Planes in a row that are the components of one frame.
     """
+    return try_references(samples, find_likely_references(samples, components=components), engine=engine)
+
+
+def find_likely_references(samples: NDArray[Any], *, components: int = 1) -> tuple[References, ...]:
+    """Return the patterns that look better than a chain, as a quick measure has it; often there is none.
+
+    Parameters
+    ----------
+    samples, components
+        As `choose_references` takes them.
+    """
     depth, rows, columns = samples.shape
     if depth < 3 or rows < 3 or columns < 3:
-        return _CHAIN
+        return ()
     planes, alone, costs = _measure(samples)
     totals = costs.mean(axis=0).tolist()
     patterns: list[References] = [_CHAIN, *(((stride, 2 * stride),) for stride in range(2, len(totals) + 1))]
@@ -54,16 +66,22 @@ def choose_references(samples: NDArray[Any], *, components: int = 1, engine: Eng
     # Along one axis likeness only fades: planes that are more alike further on are interleaved.
     dips = [place for place in range(1, len(totals)) if totals[place] < min(worst, totals[place - 1] - _DIP_BITS)]
     likely = sorted(dips, key=lambda place: totals[place])
+    return tuple(patterns[place] for place in likely[:_MOST_TRIALS])
+
+
+def try_references(samples: NDArray[Any], likely: Sequence[References], *, engine: EngineName = "auto") -> References:
+    """Return the pattern, of a chain and the likely ones, under which the codec itself codes a sample smallest."""
     if not likely:
         return _CHAIN
+    _, rows, columns = samples.shape
     # The quick measure knows neither classes nor contexts; the codec itself, on a crop, decides.
     row, column = max(0, (rows - _CROP) // 2), max(0, (columns - _CROP) // 2)
     crop = samples[:_MOST_TRIED, row : row + _CROP, column : column + _CROP]
     best, least = _CHAIN, len(encode_slab(crop, level="fast", engine=engine)) * _CLEARLY
-    for place in likely[:_MOST_TRIALS]:
-        size = len(encode_slab(crop, level="fast", engine=engine, references=patterns[place]))
+    for pattern in likely:
+        size = len(encode_slab(crop, level="fast", engine=engine, references=pattern))
         if size < least:
-            best, least = patterns[place], float(size)
+            best, least = pattern, float(size)
     return best
 
 
@@ -89,19 +107,22 @@ def _measure(samples: NDArray[Any]) -> tuple[NDArray[np.int64], float, NDArray[n
     inner = np.arange(0, (rows - 2) * (columns - 2), max(1, (rows - 2) * (columns - 2) // _MOST_SAMPLES))
     at = inner // (columns - 2) * columns + inner % (columns - 2) + columns + 1
 
-    def steps(plane: int) -> NDArray[np.float64]:
-        image = samples[plane].reshape(-1)
-        found: NDArray[np.float64] = image[at].astype(np.float64) - image[at - 1]
-        return found
+    # Every plane's steps at once: a few large operations, not hundreds of small ones that hold up all other threads.
+    # Sums of products of whole numbers are exact in any order.
+    wanted = planes[:, None] - np.arange(most + 1)
+    is_involved = np.zeros(depth, np.bool_)
+    is_involved[wanted] = True
+    involved, places = np.flatnonzero(is_involved), (np.cumsum(is_involved) - 1)[wanted]
+    flat = samples.reshape(depth, -1)
+    steps = np.subtract(flat[involved[:, None], at], flat[involved[:, None], at - 1], dtype=np.float64)
+    target, known = steps[places[:, :1]], steps[places[:, 1:]]
+    shares = np.matmul(known, target.transpose(0, 2, 1)) / ((known * known).sum(axis=2, keepdims=True) + 1e-3)
+    known *= shares
+    costs = _cost(np.subtract(target, known, out=known))
+    return planes, float(_cost(target).mean()), costs
 
-    def cost(steps: NDArray[np.float64]) -> float:
-        return float(np.log2(np.abs(steps).mean() + 0.3))
 
-    costs = np.empty((len(planes), most))
-    for row, plane in zip(costs, planes, strict=True):
-        target = steps(plane)
-        for distance in range(1, most + 1):
-            known = steps(plane - distance)
-            share = (target @ known) / (known @ known + 1e-3)
-            row[distance - 1] = cost(target - share * known)
-    return planes, float(np.mean([cost(steps(plane)) for plane in planes])), costs
+def _cost(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cost of each row, in bits less a constant."""
+    found: NDArray[np.float64] = np.log2(np.abs(steps, out=np.empty_like(steps)).mean(axis=-1) + 0.3)
+    return found
