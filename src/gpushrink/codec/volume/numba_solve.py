@@ -19,11 +19,10 @@ from gpushrink.codec.compiled import compiled
 from gpushrink.codec.volume import solve
 from gpushrink.codec.volume.numba_products import BLOCK, add_products
 from gpushrink.codec.volume.products import EXACT_LENGTH
-from gpushrink.codec.volume.solve import MOST_RATIO, ONE, RATIO, STRETCH
+from gpushrink.codec.volume.solve import MOST_RATIO, ONE, RATIO
 
 __all__ = ["fit_magnitudes", "pick_ordered", "solve_stage", "weigh"]
 
-assert STRETCH == BLOCK
 _compiled = compiled(boundscheck=False, error_model="numpy")
 # Values over a wider range are sorted: counting them would take more room than they do.
 _MOST_COUNTED = 1 << 18
@@ -46,49 +45,32 @@ def _eliminate(equations, width, found):
 
 
 @_compiled
-def _solve_drawn(sums, size, common, equations, found):
-    """Solve one class, drawn towards what is common; a size of 0 stands for all classes together, which nothing draws."""
-    width = len(sums)
-    total = 0.0
-    for i in range(width):
-        for j in range(i, width + 1):
-            equations[i, j] = np.float64(sums[i, j])
-        total += equations[i, i]
-    average = total / np.float64(width)
-    ridge = average * 1e-5 + 1e-3
-    if size > 0:
-        ridge = average * 2e-4 + 1e-3 + 4.0 * average / np.float64(size)
-    for i in range(width):
-        equations[i, i] += ridge
+def _solve_each(sums, sizes, common, equations, found):
+    """Solve each class, drawn towards what is common; a size of 0 stands for all classes together, which nothing draws."""
+    width = sums.shape[1]
+    for one in range(len(sums)):
+        total, size = 0.0, sizes[one]
+        for i in range(np.uint64(width)):
+            for j in range(i, np.uint64(width + 1)):
+                equations[i, j] = np.float64(sums[one, i, j])
+            total += equations[i, i]
+        average = total / np.float64(width)
+        ridge = average * 1e-5 + 1e-3
         if size > 0:
-            equations[i, width] += ridge * common[i]
-    _eliminate(equations, width, found)
-
-
-@_compiled
-def _solve_stage(sums, sizes, whole, equations, common, found):
-    class_count, width = sums.shape[0], sums.shape[1]
-    for one in range(class_count):
+            ridge = average * 2e-4 + 1e-3 + 4.0 * average / np.float64(size)
         for i in range(width):
-            for j in range(i, width + 1):
-                whole[i, j] += sums[one, i, j]
-    _solve_drawn(whole, 0, common, equations, common)
-    for one in range(class_count):
-        if class_count > 1 and sizes[one] > 0:
-            _solve_drawn(sums[one], sizes[one], common, equations, found[one])
-        else:
-            for i in range(width):
-                found[one, i] = common[i]
+            equations[i, i] += ridge
+            if size > 0:
+                equations[i, width] += ridge * common[i]
+        _eliminate(equations, width, found[one])
 
 
 @_compiled
-def _sum_ratios(columns, target, weights, step, table, expected, part, sums):
-    """Add up the products of magnitudes, each relative to what the weights expect, of one stretch in so many."""
+def _sum_ratios(columns, target, weights, table, expected, part, sums):
+    """Add up the products of magnitudes, each relative to what the weights expect."""
     rows, count = columns.shape
     for begin in range(0, count, EXACT_LENGTH):
         for at in range(begin, min(begin + EXACT_LENGTH, count), BLOCK):
-            if at // BLOCK % step > 0:
-                continue
             size = min(BLOCK, count - at)
             for s in range(BLOCK):
                 expected[s] = np.float64(ONE)
@@ -183,9 +165,14 @@ def _weigh(noise, floor, bits, weights):
 
 def solve_stage(sums: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
     """Do what `solve.solve_stage` does."""
-    width, found = sums.shape[1], np.empty(sums.shape[:2])
-    whole, equations = np.zeros((width, width + 1), np.int64), np.empty((width, width + 1))
-    _solve_stage(np.ascontiguousarray(sums), sizes, whole, equations, np.empty(width), found)
+    count, width = sums.shape[:2]
+    found, equations = np.empty((count, width)), np.empty((width, width + 1))
+    common, no_size = np.zeros((1, width)), np.zeros(1, np.int64)
+    _solve_each(sums.sum(axis=0, keepdims=True), no_size, common[0], equations, common)
+    if count == 1:
+        return common
+    _solve_each(np.ascontiguousarray(sums), sizes, common[0], equations, found)
+    found[sizes == 0] = common[0]
     return found
 
 
@@ -195,9 +182,9 @@ def fit_magnitudes(columns: NDArray[np.int32], target: NDArray[np.int32]) -> tup
     columns, target = np.ascontiguousarray(columns), np.ascontiguousarray(target)
     weights = np.full(rows, ONE // max(rows, 1), np.int32)
     table, expected, part = np.empty((rows + 1, BLOCK)), np.empty(BLOCK), np.zeros((rows + 1, rows + 1))
-    for step in solve.screening(len(target)):
+    for _ in range(2):
         sums, found = np.zeros((rows + 1, rows + 1), np.int64), np.zeros(rows)
-        _sum_ratios(columns, target, weights, step, table, expected, part, sums)
+        _sum_ratios(columns, target, weights, table, expected, part, sums)
         _solve_non_negative(sums, np.arange(rows), np.empty((rows, rows + 1)), np.empty(rows), np.empty(rows), found)
         weights = solve.store_weights(found)
     _add_weighed(columns, weights, energies)

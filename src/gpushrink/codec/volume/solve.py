@@ -21,10 +21,8 @@ __all__ = [
     "MOST_WEIGHT",
     "ONE",
     "RATIO",
-    "STRETCH",
     "fit_magnitudes",
     "pick_ordered",
-    "screening",
     "solve_stage",
     "store_weights",
     "weigh",
@@ -37,11 +35,6 @@ ONE: Final = 1 << WEIGHT_BITS
 # Magnitudes count in 2^-9 of what is expected of them, up to 2^13 times that: 512 products then sum to 2^53 at most.
 RATIO: Final = 1 << 9
 MOST_RATIO: Final = 1 << 22
-# The first weights only say roughly what to expect: a part of the voxels will do, one stretch of 64 in so many. Single
-# ones at even steps would not: in images that a scanner has interpolated, every second column is of another kind.
-_SCREENED: Final = 8
-STRETCH: Final = 64
-_LEAST_SCREENED: Final = 1 << 12
 MOST_WEIGHT: Final = 8 * ONE
 
 
@@ -110,20 +103,14 @@ def fit_magnitudes(
     rows = len(columns)
     both = np.vstack([columns, target[None]]).astype(np.float64)
     weights = np.full(rows, ONE // max(rows, 1), np.int32)
-    for step in screening(len(target)):
-        some = both[:, np.arange(both.shape[1]) // STRETCH % step == 0]
+    for _ in range(2):
         # Whole numbers below 2^53. Row by row: a BLAS would start threads.
-        expected = np.full(some.shape[1], float(ONE))
-        for weight, row in zip(weights.tolist(), some, strict=False):
+        expected = np.full(both.shape[1], float(ONE))
+        for weight, row in zip(weights.tolist(), both, strict=False):
             expected += weight * row
-        ratios = np.minimum(np.floor(some * (RATIO * ONE / expected) + 0.5), MOST_RATIO)
+        ratios = np.minimum(np.floor(both * (RATIO * ONE / expected) + 0.5), MOST_RATIO)
         weights = store_weights(_solve_non_negative(multiply_exactly(ratios[:-1], ratios)))
     return weights, weights @ columns
-
-
-def screening(count: int) -> tuple[int, int]:
-    """Return one stretch in how many is looked at first, and then, of so many voxels."""
-    return (_SCREENED if count >= _LEAST_SCREENED else 1), 1
 
 
 def store_weights(found: NDArray[np.float64]) -> NDArray[np.int32]:
