@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gpushrink.codec.volume.fit import floor_of, weigh, weight_bits
+from gpushrink.codec.volume.fit import floor_of, weight_bits
 from gpushrink.codec.volume.levels import LEVELS, Level
 from gpushrink.codec.volume.products import multiply_exactly
+from gpushrink.codec.volume.solve import weigh
 
 
 def every_level() -> list[Level]:

@@ -9,23 +9,27 @@ Source: docs/decisions/volume-codec.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.volume import solve
 from gpushrink.codec.volume.fit_sums import Sample
 from gpushrink.codec.volume.geometry import Layout
 from gpushrink.codec.volume.levels import Level, TapSet
-from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, WEIGHT_BITS, PlaneModel
-from gpushrink.codec.volume.products import multiply_long
+from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, PlaneModel
 
 __all__ = [
     "RUN",
     "choose_classes",
     "choose_levels",
     "draw_sample",
+    "find_solver",
     "fit_stage",
     "fit_thresholds",
     "fit_weights",
@@ -34,15 +38,12 @@ __all__ = [
     "sample_count",
     "solve_stage",
     "solve_weights",
-    "weigh",
     "weight_bits",
     "weights_step",
 ]
 
 _MOST_COEFFICIENT: Final = 1 << 15
-_MOST_WEIGHT: Final = 1 << 12
 _MOST_WEIGHED: Final = 20_000
-_WEIGHED_AT_ONCE: Final = 4096
 _MOST_WEIGHT_BITS: Final = 18
 # Voxels drawn side by side: they share what the memory brings, and fits are no worse (docs/decisions/volume-codec.md).
 RUN: Final = 16
@@ -51,6 +52,14 @@ _LEAST_FOR_SHARES: Final = 4
 _FEWEST_FITTED: Final = 40_000
 # A context's frequencies cost tens of bytes: small slabs do with fewer of them.
 _SAMPLES_PER_LEVEL: Final = 40_000
+
+
+@cache
+def find_solver() -> ModuleType:
+    """Return `solve` or, where numba can be had, its compiled twin: devices ask no engine."""
+    if find_spec("numba") is None:
+        return solve
+    return import_module("gpushrink.codec.volume.numba_solve")
 
 
 def sample_count(total: int, level: Level, share: float) -> int:
@@ -102,20 +111,21 @@ def fit_stage(
     weights = np.ones(len(sample.places), np.int32)
     if stage > 0:
         noise = sums.sum_magnitudes(sample, residuals, (stage - 1) * stage_size, taps.energy)
-        weights = weigh(noise, floor_of(noise, len(taps.energy)), weight_bits(span, len(noise)))
+        floor = floor_of(noise, len(taps.energy), sums.solver)
+        weights = sums.solver.weigh(noise, floor, weight_bits(span, len(noise)))
     order = np.argsort(classes, kind="stable")
     sizes = np.bincount(classes, minlength=class_count)
     bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
     found = sums.sum_products(
         sample, samples, residuals, stage_size, plain, feedback, weights, order, bounds, threads
     )  # fmt: skip
-    return solve_stage(found, sizes, grain)
+    return solve_stage(found, sizes, grain, sums.solver)
 
 
-def floor_of(noise: NDArray[np.int32], tap_count: int) -> int:
+def floor_of(noise: NDArray[np.int32], tap_count: int, solver: ModuleType | None = None) -> int:
     """Return what noise counts from, in tenths: 0.3 of its median and half a step for each tap."""
-    middle = len(noise) // 2
-    return 3 * int(np.partition(noise, middle)[middle]) + 5 * max(tap_count, 1)
+    middle = np.array([len(noise) // 2], np.int64)
+    return 3 * int((solver or find_solver()).pick_ordered(noise, middle)[0]) + 5 * max(tap_count, 1)
 
 
 def weight_bits(span: int, count: int) -> int:
@@ -128,64 +138,40 @@ def weight_bits(span: int, count: int) -> int:
     return min(_MOST_WEIGHT_BITS, 30 - bits, 44 - 2 * bits, 62 - 2 * bits - count.bit_length())
 
 
-def weigh(noise: NDArray[np.int32], floor: int, bits: int) -> NDArray[np.int32]:
-    """Return whole weights from 1 to 2^bits that fall with the square of the noise around a voxel."""
-    ratio = noise.astype(np.int64)
-    ratio *= 10
-    ratio += floor
-    np.floor_divide(floor << bits, ratio, out=ratio)
-    ratio *= ratio
-    ratio >>= bits
-    weights: NDArray[np.int32] = np.maximum(ratio, 1, out=ratio).astype(np.int32)
-    return weights
-
-
-def solve_stage(sums: NDArray[np.int64], sizes: NDArray[np.int64], grain: int) -> NDArray[np.int32]:
+def solve_stage(
+    sums: NDArray[np.int64], sizes: NDArray[np.int64], grain: int, solver: ModuleType | None = None
+) -> NDArray[np.int32]:
     """Solve the normal equations of each class.
 
     Parameters
     ----------
     sums
-        Shape (classes, taps, taps + 1): weighed products of the taps with each other and, last, with the target.
+        Shape (classes, taps, taps + 1): weighed products of the taps with each other, of which the upper triangle is
+        looked at, and, last, with the target.
     sizes
         Voxels in each class.
+    solver
+        `solve` or its compiled twin; without, the fastest that this machine has.
     """
     class_count, width = sums.shape[:2]
     if width == 0:
         return np.zeros((class_count, 0), np.int32)
-    unit = np.eye(width)
-    # All voxels' sums together stay below 2^63 too.
-    whole = sums.sum(axis=0).astype(np.float64)
-    ridge = np.trace(whole[:, :-1]) / width * 1e-5 + 1e-3
-    common = np.linalg.solve(whole[:, :-1] + ridge * unit, whole[:, -1])
-    if class_count == 1:
-        return _quantise(common[None], grain)
-    found = np.empty((class_count, width))
-    # One by one: all classes' matrices in doubles would take more room than the slab.
-    for one, size in enumerate(sizes.tolist()):
-        own = sums[one].astype(np.float64)
-        trace = np.trace(own[:, :-1]) / width
-        ridge = trace * 2e-4 + 1e-3 + 4 * trace / max(size, 1)
-        found[one] = np.linalg.solve(own[:, :-1] + ridge * unit, own[:, -1] + ridge * common) if size else common
-    return _quantise(found, grain)
+    return _quantise((solver or find_solver()).solve_stage(sums, sizes), grain)
 
 
 def _quantise(found: NDArray[np.float64], grain: int) -> NDArray[np.int32]:
-    scaled = np.rint(np.nan_to_num(found) * (1 << (COEFFICIENT_BITS - grain))) * (1 << grain)
+    scaled = np.rint(found * (1 << (COEFFICIENT_BITS - grain))) * (1 << grain)
     stored: NDArray[np.int32] = np.clip(scaled, -_MOST_COEFFICIENT, _MOST_COEFFICIENT).astype(np.int32)
     return stored
 
 
-def fit_thresholds(values: NDArray[Any], parts: int) -> NDArray[np.int32]:
+def fit_thresholds(values: NDArray[Any], parts: int, solver: ModuleType | None = None) -> NDArray[np.int32]:
     """Return ascending values that cut a sample into at most `parts` equal shares."""
     if parts < 2 or len(values) == 0:
         return np.zeros(0, np.int32)
-    # numpy sorts integers in vector code: faster than finding the few that are wanted.
-    ordered = np.sort(values)
-    places = np.arange(1, parts) * len(ordered) // parts
-    cuts = np.unique(ordered[places])
-    found: NDArray[np.int32] = cuts[cuts > ordered[0]].astype(np.int32)
-    return found
+    places = np.arange(parts) * len(values) // parts
+    ordered = (solver or find_solver()).pick_ordered(values, places).tolist()
+    return np.array(sorted({cut for cut in ordered[1:] if cut > ordered[0]}), np.int32)
 
 
 def fit_weights(
@@ -194,7 +180,7 @@ def fit_weights(
     """Fit the context's non-negative weights; return them and the energies of the voxels they were fitted to."""
     sample = sample.part(list_weighed(len(sample.places)))
     columns = sums.list_magnitudes(sample, samples, residuals, base, taps.energy, taps.steps)
-    return solve_weights(columns, abs(residuals[base + sample.places].astype(np.int32)))
+    return solve_weights(columns, abs(residuals[base + sample.places].astype(np.int32)), sums.solver)
 
 
 def weights_step(count: int) -> int:
@@ -204,49 +190,26 @@ def weights_step(count: int) -> int:
 
 def list_weighed(count: int) -> NDArray[np.int64]:
     """List the voxels of a sample of so many that the weights are fitted to."""
-    found: NDArray[np.int64] = np.flatnonzero(np.arange(count) // RUN % weights_step(count) == 0)
+    begins = np.arange(0, count, RUN * weights_step(count))
+    found: NDArray[np.int64] = (begins[:, None] + np.arange(RUN)).ravel()
+    return found[: len(found) - max(0, int(begins[-1]) + RUN - count)]
+
+
+def solve_weights(
+    columns: NDArray[np.int32], target: NDArray[np.int32], solver: ModuleType | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Fit weights to magnitudes, shape (taps and steps, voxels), and those that they shall foretell.
+
+    Non-negative least squares, first roughly, then relative to the expected magnitude. Returns what is expected too.
+    """
+    found: tuple[NDArray[np.int32], NDArray[np.int32]] = (solver or find_solver()).fit_magnitudes(columns, target)
     return found
 
 
-def solve_weights(columns: NDArray[np.int32], target: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Fit weights to magnitudes, shape (taps and steps, voxels), and those that they shall foretell.
-
-    Non-negative least squares, first plainly, then relative to the expected magnitude.
-    """
-    weights = np.full(len(columns), 1 / max(len(columns), 1))
-    for _ in range(2):
-        both = np.zeros((len(columns), len(columns) + 1))
-        for begin in range(0, len(target), _WEIGHED_AT_ONCE):
-            some = columns[:, begin : begin + _WEIGHED_AT_ONCE].astype(np.float64)
-            expected = np.ones(some.shape[1])
-            for weight, row in zip(weights, some, strict=True):
-                expected += weight * row
-            wanted = target[None, begin : begin + _WEIGHED_AT_ONCE]
-            both += multiply_long(some, np.vstack([some, wanted]) * np.square(1 / expected))
-        weights = _solve_non_negative(both[:, :-1], both[:, -1])
-    stored = np.clip(np.rint(weights * (1 << WEIGHT_BITS)), 0, _MOST_WEIGHT).astype(np.int32)
-    return stored, stored @ columns
-
-
-def _solve_non_negative(squares: NDArray[np.float64], products: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Solve normal equations for values of at least 0, leaving out what comes out negative, the worst half first."""
-    count = len(products)
-    kept = np.arange(count)
-    ridge = (np.trace(squares) / max(count, 1) * 1e-6 + 1e-3) * np.eye(count)
-    found = np.zeros(count)
-    while len(kept):
-        values = np.linalg.solve((squares + ridge)[np.ix_(kept, kept)], products[kept])
-        negative = values < 0
-        if not negative.any():
-            found[kept] = values
-            break
-        kept = kept[values > np.median(values[negative])] if negative.sum() > 1 else kept[~negative]
-    return np.minimum(found, 8.0)
-
-
 def choose_classes(
-    steer: Level, directions: int, spatial: NDArray[np.int32], temporal: NDArray[np.int32], kind: bool
-) -> PlaneModel:
+    steer: Level, directions: int, spatial: NDArray[np.int32], temporal: NDArray[np.int32], kind: bool,
+    solver: ModuleType | None = None,
+) -> PlaneModel:  # fmt: skip
     """Choose how many classes the sampled voxels can feed, and the thresholds of their activity between them."""
     across = steer.temporal_classes if kind else 1
     along = steer.spatial_classes
@@ -256,12 +219,13 @@ def choose_classes(
             across -= 1
         else:
             along -= 1
-    return PlaneModel(fit_thresholds(spatial, along), fit_thresholds(temporal, across))
+    return PlaneModel(fit_thresholds(spatial, along, solver), fit_thresholds(temporal, across, solver))
 
 
 def choose_levels(
-    steer: Level, energies: dict[bool, NDArray[np.int32]], resolved: Sequence[tuple[int, int] | None], places: int
-) -> NDArray[np.int32]:
+    steer: Level, energies: dict[bool, NDArray[np.int32]], resolved: Sequence[tuple[int, int] | None], places: int,
+    solver: ModuleType | None = None,
+) -> NDArray[np.int32]:  # fmt: skip
     """Choose the energies at which contexts part, from those of each kind's sampled voxels."""
     parts = []
     for kind, found in energies.items():
@@ -269,4 +233,4 @@ def choose_levels(
         share = sum((pair is not None) == kind for pair in resolved) / len(resolved)
         parts.append(found[:: max(1, round(1 / share))])
     level_count = min(steer.energy_levels, max(6, places // _SAMPLES_PER_LEVEL))
-    return fit_thresholds(np.concatenate(parts), level_count)
+    return fit_thresholds(np.concatenate(parts), level_count, solver)

@@ -13,11 +13,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.volume import solve as solver
 from gpushrink.codec.volume.geometry import Layout
 from gpushrink.codec.volume.levels import Tap
 from gpushrink.codec.volume.products import multiply_exactly
 
-__all__ = ["Sample", "list_magnitudes", "measure_activity", "sum_magnitudes", "sum_products"]
+__all__ = ["Sample", "list_magnitudes", "measure_activity", "solver", "sum_magnitudes", "sum_products"]
 
 # Voxels gathered at once: bounds memory, changes no sum.
 _GATHERED: Final = 2048

@@ -70,7 +70,7 @@ def fit_model(
             continue
         sample = drawn[kind] = fit.draw_sample(members, layout, steer, len(members) / len(resolved))
         activity = sums.measure_activity(sample, flat, kind)
-        part = fit.choose_classes(steer, model.taps(kind).directions, activity[0], activity[1], kind)
+        part = fit.choose_classes(steer, model.taps(kind).directions, activity[0], activity[1], kind, sums.solver)
         model.plane_models[kind] = part
         classes[kind] = _classify(part, activity, model.taps(kind).directions)
         del activity
@@ -111,7 +111,7 @@ def fit_model(
         base = (model.stage_count - 1) * stage_size
         weights, energies[kind] = fit.fit_weights(sums, sample, flat, echoes, base, model.taps(kind))
         model.plane_models[kind].weights = weights
-    model.levels = fit.choose_levels(steer, energies, resolved, planes.size)
+    model.levels = fit.choose_levels(steer, energies, resolved, planes.size, sums.solver)
 
 
 def _classify(part: PlaneModel, activity: tuple[NDArray[np.int32], ...], directions: int) -> NDArray[np.uint16]:

@@ -1,8 +1,4 @@
-"""What a fit looks up and adds up over its sample of voxels, compiled: what `fit_sums` means.
-
-Doubles are added in whatever order is fast, which is safe here alone: every sum of `EXACT_LENGTH` products is one of whole
-numbers below 2^53. Those are added as integers.
-"""
+"""What a fit looks up and adds up over its sample of voxels, compiled: what `fit_sums` means."""
 # Long signatures of compiled functions stay on a line: they are lists, not prose.
 # fmt: off
 # ruff: noqa: E501
@@ -18,17 +14,15 @@ from numpy.typing import NDArray
 
 from gpushrink.codec.compiled import compiled
 from gpushrink.codec.entropy.zstd_chunks import run_over
+from gpushrink.codec.volume import numba_solve as solver
 from gpushrink.codec.volume.fit_sums import Sample
 from gpushrink.codec.volume.levels import Tap
+from gpushrink.codec.volume.numba_products import BLOCK, add_products
 from gpushrink.codec.volume.products import EXACT_LENGTH
 
-__all__ = ["list_magnitudes", "measure_activity", "sum_magnitudes", "sum_products"]
+__all__ = ["list_magnitudes", "measure_activity", "solver", "sum_magnitudes", "sum_products"]
 
 _compiled = compiled(boundscheck=False)
-# Sums of whole numbers below 2^53 are the same in any order, which is all that these flags allow.
-_reordered = compiled(boundscheck=False, fastmath={"reassoc", "contract"})
-# Voxels whose regressors are laid out side by side: they stay in the nearest cache.
-_BLOCK = 64
 
 
 def _steps(sample: Sample, taps: Sequence[Tap]) -> NDArray[np.int64]:
@@ -108,44 +102,19 @@ def _gather(samples, residuals, stage_size, places, first, second, plain, feedba
         table[plain_count + feedback_count - one, here] = np.float64(np.int32(samples[np.uint64(at)]) - west)
 
 
-@_reordered
-def _add_products(table, weighed, sums):
-    """Add the products of all pairs of rows, four columns of the lower triangle at a time."""
-    width = len(table)
-    for i in range(width):
-        row = weighed[i]
-        for j in range(0, i + 1, 4):
-            # Rows past the last are zeros that nobody reads.
-            a, b, c, d = table[j], table[min(j + 1, i)], table[min(j + 2, i)], table[min(j + 3, i)]
-            ta = tb = tc = td = 0.0
-            for s in range(_BLOCK):
-                x = row[s]
-                ta += x * a[s]
-                tb += x * b[s]
-                tc += x * c[s]
-                td += x * d[s]
-            sums[i, j] += ta
-            if j + 1 <= i:
-                sums[i, j + 1] += tb
-            if j + 2 <= i:
-                sums[i, j + 2] += tc
-            if j + 3 <= i:
-                sums[i, j + 3] += td
-
-
 @_compiled
 def _sum_products(samples, residuals, stage_size, places, first, second, plain, feedback, stages, weights, order, bounds, total):
     width = len(plain) + len(feedback)
-    table = np.zeros((width, _BLOCK))
-    weighed = np.zeros((width, _BLOCK))
-    weight = np.zeros(_BLOCK)
+    table = np.zeros((width, BLOCK))
+    weighed = np.zeros((width, BLOCK))
+    weight = np.zeros(BLOCK)
     sums = np.zeros((width, width))
     for one in range(len(bounds) - 1):
         for begin in range(bounds[one], bounds[one + 1], EXACT_LENGTH):
             end = min(begin + EXACT_LENGTH, bounds[one + 1])
             sums[:] = 0.0
-            for at in range(begin, end, _BLOCK):
-                chosen = order[at : min(at + _BLOCK, end)]
+            for at in range(begin, end, BLOCK):
+                chosen = order[at : min(at + BLOCK, end)]
                 _gather(samples, residuals, stage_size, places, first, second, plain, feedback, stages, chosen, table)
                 count = len(chosen)
                 for s in range(count):
@@ -153,9 +122,9 @@ def _sum_products(samples, residuals, stage_size, places, first, second, plain, 
                 weight[count:] = 0.0
                 for k in range(width):
                     row, out = table[k], weighed[k]
-                    for s in range(_BLOCK):
+                    for s in range(BLOCK):
                         out[s] = row[s] * weight[s]
-                _add_products(table, weighed, sums)
+                add_products(table, weighed, sums)
             for i in range(width):
                 for j in range(min(i + 1, width - 1)):
                     # The lower triangle, which holds the target's row, lies in `total` as columns.

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["EXACT_LENGTH", "multiply_exactly", "multiply_long"]
+__all__ = ["EXACT_LENGTH", "multiply_exactly"]
 
 # OpenBLAS: rows x columns x depth of a product that one thread makes; half of it, for safety.
 _LONE_PRODUCT: Final = 65536 * 2
@@ -36,19 +36,4 @@ def multiply_exactly(left: NDArray[np.float64], right: NDArray[np.float64]) -> N
     total: NDArray[np.int64] = np.matmul(one, other).astype(np.int64).sum(axis=0)
     if whole < long:
         total += (left[:, whole:] @ right[:, whole:].T).astype(np.int64)
-    return total
-
-
-def multiply_long(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return left @ right.T for arrays of few rows, shapes (m, long) and (n, long), of different memory."""
-    rows, long = left.shape
-    block = max(8, _LONE_PRODUCT // max(1, rows * len(right)))
-    whole = long // block * block
-    total = np.zeros((rows, len(right)))
-    if whole:
-        one = left[:, :whole].reshape(rows, -1, block).transpose(1, 0, 2)
-        other = right[:, :whole].reshape(len(right), -1, block).transpose(1, 2, 0)
-        total += np.matmul(one, other).sum(axis=0)
-    if whole < long:
-        total += left[:, whole:] @ right[:, whole:].T
     return total
