@@ -35,6 +35,8 @@ def find_steps(old: bytes, new: bytes) -> list[Step]:
 
 def _find_middle(old: bytes, new: bytes) -> list[Step]:
     """Keep what both begin and end with."""
+    if old[0] != new[0] and old[-1] != new[-1]:
+        return []
     common = min(len(old), len(new))
     differs = int.from_bytes(old[:common], "big") ^ int.from_bytes(new[:common], "big")
     head = common - (differs.bit_length() + 7) // 8

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import accumulate, chain, pairwise
 
 import numpy as np
 
@@ -39,25 +40,24 @@ class _Shape:
         self.edits: dict[int, list[tuple[bytes, bytes]]] = defaultdict(list)
         self._stretches: list[bytes] = []
 
-    def take(self, values: list[bytes], references: list[bytes]) -> None:
-        """Take in a header of this shape."""
+    def take(self, header: bytes, values: list[bytes], references: list[bytes]) -> None:
+        """Take in a header of this shape, and its values."""
         changed = [t for t, (new, old) in enumerate(zip(values, references, strict=True)) if new != old]
         for t in changed:
             self.edits[t].append((references[t], values[t]))
         self.rows.append(changed)
         self.values = values
-        raw = [self._join(t, value) for t, value in enumerate(values)]
-        self._stretches = [b"".join(raw[t : t + _STRETCH]) for t in range(0, len(raw), _STRETCH)]
-
-    def _join(self, t: int, value: bytes) -> bytes:
-        key = self.keys[t]
-        return key.prefix + len(value).to_bytes(key.width, "little") + value if key.width else key.prefix + value
+        sizes = [len(key.prefix) + key.width + len(value) for key, value in zip(self.keys, values, strict=True)]
+        cuts = [0, *list(accumulate(sizes))[_STRETCH - 1 :: _STRETCH]]
+        if len(sizes) % _STRETCH:
+            cuts.append(len(header))
+        self._stretches = [header[start:end] for start, end in pairwise(cuts)]
 
     def pack_flags(self) -> bytes:
         """Return a bit for each token and header: whether its value has an edit."""
         matrix = np.zeros((len(self.kinds), len(self.rows)), np.uint8)
-        for row, changed in enumerate(self.rows):
-            matrix[changed, row] = 1
+        rows = np.repeat(np.arange(len(self.rows)), list(map(len, self.rows)))
+        matrix[np.fromiter(chain.from_iterable(self.rows), np.int64, rows.size), rows] = 1
         return np.packbits(matrix, axis=1).tobytes()
 
     def follow(self, header: bytes) -> bool:
@@ -123,7 +123,7 @@ class _Encoder:
             else:
                 shape = self._shapes[number]
                 references = shape.values
-            shape.take(values, references)
+            shape.take(header, values, references)
             self._recent = [number, *(other for other in self._recent if other != number)][:_RECENT]
         self._order.append(number)
         self._tokens += len(self._shapes[number].kinds)
@@ -153,21 +153,23 @@ class _Encoder:
         places: dict[int, list[int]] = defaultdict(list)
         for t, kind in enumerate(parent.kinds if parent else ()):
             places[kind].append(t)
-        nth: dict[int, int] = defaultdict(int)
+        nth: dict[int, int] = {}
         latest: dict[int, bytes] = {}
         references, expected = [], 0
-        self._layouts += (number + 1, len(shape.kinds))
+        layouts, inherited = self._layouts, parent.values if parent else []
+        layouts += (number + 1, len(shape.kinds))
         for kind, value in zip(shape.kinds, values, strict=True):
-            n = nth[kind]
-            nth[kind] += 1
-            if parent is not None and n < len(places[kind]):
-                t = places[kind][n]
-                self._layouts.append(fold(t - expected) << 1)
+            n = nth.get(kind, 0)
+            nth[kind] = n + 1
+            spots = places.get(kind)
+            if spots is not None and n < len(spots):
+                t = spots[n]
+                layouts.append(fold(t - expected) << 1 if t != expected else 0)
                 expected = t + 1
-                references.append(parent.values[t])
+                references.append(inherited[t])
             else:
                 # Kinds are numbered as they come, so a fresh one is always the next.
-                self._layouts.append((self._fresh - kind) << 1 | 1)
+                layouts.append((self._fresh - kind) << 1 | 1)
                 self._fresh = max(self._fresh, kind + 1)
                 references.append(latest.get(kind, b""))
             latest[kind] = value

@@ -39,13 +39,14 @@ class Keys:
 
     def __init__(self) -> None:
         self.all: list[Key] = []
-        self._ids: dict[tuple[int, bytes, int, int], int] = {}
+        self.known: dict[tuple[int, bytes, int, int], int] = {}
+        """The numbers, by what `number` takes."""
 
     def number(self, place: int, prefix: bytes, width: int, size: int = 0) -> int:
         """Return the number of a kind; `place` is that of the sequence it stands in, or -1."""
-        known = self._ids.get((place, prefix, width, size))
+        known = self.known.get((place, prefix, width, size))
         if known is None:
-            known = self._ids[place, prefix, width, size] = len(self.all)
+            known = self.known[place, prefix, width, size] = len(self.all)
             self.all.append(Key(prefix, width, size))
         return known
 
@@ -79,6 +80,7 @@ class _Cutter:
 
     def cut(self) -> None:
         header, end = self._header, len(self._header)
+        kinds, values, known = self.kinds, self.values, self._keys.known
         if header[128:132] == b"DICM":
             self._put(b"", 0, 0, 132)
         implicit: bool | None = None
@@ -91,6 +93,18 @@ class _Cutter:
                 continue
             if implicit is None and tag[:2] != b"\2\0":
                 implicit = header[self.at + 4 : self.at + 6] not in _SHORT_VR | _LONG_VR
+            if not implicit and header[self.at + 4 : self.at + 6] in _SHORT_VR:  # most elements: without calls
+                at, start = self.at, self.at + 8
+                (length,) = _short_length(header, at + 6)
+                if start + length > end:
+                    return
+                kind = known.get((self._place, header[at : at + 6], 2, 0))
+                if kind is None:
+                    kind = self._keys.number(self._place, header[at : at + 6], 2)
+                kinds.append(kind)
+                values.append(header[start : start + length])
+                self.at = start + length
+                continue
             if not (self._cut_implicit() if implicit else self._cut_explicit()):
                 return
 
@@ -108,12 +122,6 @@ class _Cutter:
     def _cut_explicit(self) -> bool:
         header, at = self._header, self.at
         vr = header[at + 4 : at + 6]
-        if vr in _SHORT_VR:
-            (length,) = _short_length(header, at + 6)
-            if at + 8 + length > len(header):
-                return False
-            self._put(header[at : at + 6], 6, 2, length)
-            return True
         if vr not in _LONG_VR:
             return False
         (length,) = _long_length(header, at + 8)

@@ -26,7 +26,7 @@ _WORTH_BITS: Final = 0.1
 _DIP_BITS: Final = 0.03
 _MOST_TRIALS: Final = 2
 _MOST_TRIED: Final = 128
-_CROP: Final = 48
+_CROP: Final = 32
 # A pattern other than the chain has to be clearly better.
 _CLEARLY: Final = 0.99
 
