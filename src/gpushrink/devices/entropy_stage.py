@@ -77,12 +77,10 @@ def encode_resident(
     sizes = sizes[sizes > 0]
     bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
     counts = engine.count_resident(symbols, bounds)
-    plan = make_plan(cast(Any, _Symbols(device, symbols)), bounds, counts, "auto")
+    plan = make_plan(cast(Any, _Symbols(device, symbols)), bounds, counts, "auto", engine)
     coded = plan.tables >= 0
     if coded.any():
-        where = range_input(
-            sizes[coded], plan.tables[coded], Tables.from_levels(plan.levels), plan.lanes_log2, plan.chunk_log2
-        )
+        where = range_input(sizes[coded], plan.tables[coded], plan.frequencies, plan.lanes_log2, plan.chunk_log2)
         parts = engine.encode_resident(_gather(device, symbols, bounds, coded), where)
     else:
         parts = np.zeros((0, 1), np.uint32), np.zeros(0, np.uint16), np.zeros(0, np.int64)
