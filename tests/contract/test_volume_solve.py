@@ -111,7 +111,7 @@ def test_fit_magnitudes_recovers_non_negative_weights() -> None:
 @many
 @given(
     seed=st.integers(0, 9999), count=st.integers(1, 400), parts=st.integers(1, 64),
-    least=st.sampled_from([0, -7, 1 << 29]), width=st.sampled_from([0, 1, 50, (1 << 18) - 1, 1 << 18, 1 << 30]),
+    least=st.sampled_from([0, -7, 1 << 29]), width=st.sampled_from([0, 1, 50, (1 << 16) - 1, 1 << 16, 1 << 30]),
 )  # fmt: skip
 def test_pick_ordered_of_any_values_gives_the_same(seed: int, count: int, parts: int, least: int, width: int) -> None:
     """Counting and sorting find the same, on both sides of the widest range that is counted."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.entropy.engine import Engine, RangeInput, resolve_engine
-from gpushrink.codec.entropy.tables import SCALE_BITS
+from gpushrink.codec.entropy.tables import SCALE_BITS, Tables
 from gpushrink.devices.device import Device, DeviceArray, Kernel
 from gpushrink.errors import CorruptError
 
@@ -42,7 +42,7 @@ _FAULTS = {
 
 
 class DeviceEngine:
-    """Implement `Engine` over a `Device`; heads stay on the host, where they take microseconds."""
+    """Implement `Engine` over a `Device`; heads and what shares a table are the host's work."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
@@ -70,6 +70,12 @@ class DeviceEngine:
                 args=[symbols, device.put(begins), device.put(ends), device.put(owners.astype(np.uint32)), counts],
             )
         return device.get(counts).astype(np.int64)
+
+    def cluster(
+        self, histograms: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Tables]:
+        """See `Engine`; on the host."""
+        return self._host.cluster(histograms)
 
     def encode_ranges(
         self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: int

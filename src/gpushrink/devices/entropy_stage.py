@@ -98,7 +98,7 @@ def encode_resident(
     def plan_one(part: _Part) -> Plan:
         own = whole.bounds[part.first : part.last + 1]
         held = _Symbols(device, symbols[int(own[0]) : int(own[-1])], lock)
-        return make_plan(cast(Any, held), own - own[0], counts[part.first : part.last], "auto")
+        return make_plan(cast(Any, held), own - own[0], counts[part.first : part.last], "auto", engine)
 
     plans = on_host(plan_one, whole.parts)
     coded = np.concatenate([plan.tables >= 0 for plan in plans])
@@ -162,8 +162,7 @@ def _code_ranges(
         coded = plan.tables >= 0
         if coded.any():
             sizes = whole.sizes[part.first : part.last][coded]
-            tables = Tables.from_levels(plan.levels)
-            wheres[place] = range_input(sizes, plan.tables[coded], tables, plan.lanes_log2, plan.chunk_log2)
+            wheres[place] = range_input(sizes, plan.tables[coded], plan.frequencies, plan.lanes_log2, plan.chunk_log2)
     nothing = np.zeros((0, 1), np.uint32), np.zeros(0, np.uint16), np.zeros(0, np.int64)
     if not wheres:
         return [nothing] * len(plans)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.entropy.cost import FRACTION_BITS, histogram_cost, log2_fixed
-from gpushrink.codec.entropy.tables import SCALE_BITS, Tables, levels_from_counts
+from gpushrink.codec.entropy.tables import SCALE, SCALE_BITS, Tables, levels_from_counts
 
-__all__ = ["cluster", "keep_apart", "symbol_costs", "table_cost"]
+__all__ = ["cluster", "costs_of_frequencies", "keep_apart", "symbol_costs", "table_cost"]
 
 # What a table costs, measured on real series: 2 to 4 bits for each symbol in use, and some for the symbols that
 # are not and for saying where it is used. Sizes hardly depend on these two.
@@ -78,14 +80,20 @@ def _merge(histograms: NDArray[np.int64]) -> NDArray[np.int64]:
         histograms = merged[rows]
 
 
+@cache
+def costs_of_frequencies() -> NDArray[np.int64]:
+    """Tabulate the coded size of a symbol by its frequency, 0 to 2^14, in units of 2^-16 bit."""
+    costs = (SCALE_BITS << FRACTION_BITS) - log2_fixed(np.arange(SCALE + 1))
+    costs[0] = ABSENT_BITS << FRACTION_BITS
+    return costs
+
+
 def symbol_costs(tables: Tables) -> NDArray[np.int64]:
     """Give the coded size of each symbol under each table, shape (tables, 256), in units of 2^-16 bit."""
-    frequencies = tables.frequencies.astype(np.int64)
-    costs = (SCALE_BITS << FRACTION_BITS) - log2_fixed(frequencies)
-    return np.where(frequencies > 0, costs, ABSENT_BITS << FRACTION_BITS)
+    return costs_of_frequencies()[tables.frequencies]
 
 
-def cluster(histograms: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def cluster(histograms: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Tables]:
     """Decide which histograms share a table.
 
     Parameters
@@ -101,21 +109,24 @@ def cluster(histograms: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[n
         int64, shape (tables, 256).
     bits
         int64, shape (segments,): the coded size of each segment, in units of 2^-16 bit.
+    tables
+        What the levels stand for.
     """
     owner = _merge(histograms)
     # Once more with the real tables: a segment may have drifted nearer to another cluster.
     costs = symbol_costs(Tables.from_levels(_levels(histograms, owner)))
     owner = _by_first_use(np.argmin(histograms @ costs.T, axis=1))
     levels = _levels(histograms, owner)
-    costs = symbol_costs(Tables.from_levels(levels))
-    return owner, levels, (histograms * costs[owner]).sum(axis=1)
+    tables = Tables.from_levels(levels)
+    return owner, levels, (histograms * symbol_costs(tables)[owner]).sum(axis=1), tables
 
 
 def keep_apart(
     histograms: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Tables]:
     """Do what `cluster` does with a table for each histogram, for callers that put together what is alike."""
-    return np.arange(len(histograms)), levels_from_counts(histograms), histogram_cost(histograms)
+    levels = levels_from_counts(histograms)
+    return np.arange(len(histograms)), levels, histogram_cost(histograms), Tables.from_levels(levels)
 
 
 def _by_first_use(owner: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -7,7 +7,16 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FRACTION_BITS", "histogram_cost", "log2_fixed", "scaled_log2"]
+__all__ = [
+    "FRACTION_BITS",
+    "SMALL_BITS",
+    "TABLE_BITS",
+    "histogram_cost",
+    "log2_fixed",
+    "log2_table",
+    "scaled_log2",
+    "small_scaled",
+]
 
 # Estimates are in units of 2^-16 bit. A count below 2^31 times its logarithm then stays below 2^52.
 FRACTION_BITS = 16
@@ -21,7 +30,7 @@ SMALL_BITS = 14
 
 
 @cache
-def _log2_table() -> NDArray[np.int64]:
+def log2_table() -> NDArray[np.int64]:
     """Tabulate ``log2(1 + i / 4096)`` for i in 0..4096 by repeated squaring of integers."""
     x = (np.arange(1 << TABLE_BITS, dtype=np.uint64) << np.uint64(31 - TABLE_BITS)) + np.uint64(1 << 31)
     result = np.zeros(x.shape, np.int64)
@@ -41,7 +50,7 @@ def log2_fixed(values: NDArray[np.int64]) -> NDArray[np.int64]:
     values
         Any shape, below 2^48.
     """
-    table = _log2_table()
+    table = log2_table()
     safe = np.maximum(values, 1)
     # frexp only takes the exponent apart: exact for integers below 2^53.
     exponent = np.frexp(safe.astype(np.float64))[1].astype(np.int64) - 1
@@ -57,7 +66,7 @@ def log2_fixed(values: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @cache
-def _small_scaled() -> NDArray[np.int64]:
+def small_scaled() -> NDArray[np.int64]:
     """Tabulate ``c * log2(c)`` for the counts that most histograms have."""
     counts = np.arange(1 << SMALL_BITS, dtype=np.int64)
     return counts * log2_fixed(counts)
@@ -65,7 +74,7 @@ def _small_scaled() -> NDArray[np.int64]:
 
 def scaled_log2(counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Give ``c * log2(c)`` for each count, in units of 2^-16 bit."""
-    table = _small_scaled()
+    table = small_scaled()
     scaled = table[np.minimum(counts, len(table) - 1)]
     large = np.nonzero(counts >= len(table))
     scaled[large] = counts[large] * log2_fixed(counts[large])

@@ -49,6 +49,12 @@ class Engine(Protocol):
         """Count the symbols in each segment: int64, shape (segments, 256)."""
         ...
 
+    def cluster(
+        self, histograms: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Tables]:
+        """Decide which segments share a table: see `gpushrink.codec.entropy.cluster.cluster`."""
+        ...
+
     def encode_ranges(
         self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: int
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:

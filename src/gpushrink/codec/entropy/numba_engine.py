@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.compiled import compiled, compiled_text
-from gpushrink.codec.entropy import binary, head
+from gpushrink.codec.entropy import binary, head, numba_cluster
 from gpushrink.codec.entropy.engine import RangeInput
 from gpushrink.codec.entropy.head import COUNTS_SIZE
 from gpushrink.codec.entropy.reference import LOWEST_STATE, head_buffer_size
-from gpushrink.codec.entropy.tables import SCALE, SCALE_BITS
+from gpushrink.codec.entropy.tables import SCALE, SCALE_BITS, Tables
 from gpushrink.codec.entropy.zstd_chunks import run_over
 from gpushrink.errors import CorruptError
 
@@ -155,6 +155,12 @@ class NumbaEngine:
         edges = [0, *np.minimum(cuts, len(bounds) - 1).tolist(), len(bounds) - 1]
         run_over(lambda p: _count(symbols, bounds, edges[p], edges[p + 1], counts), range(threads), threads=threads)
         return counts
+
+    def cluster(
+        self, histograms: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Tables]:
+        """See `Engine`."""
+        return numba_cluster.cluster(histograms)
 
     def encode_ranges(
         self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: int

@@ -12,10 +12,12 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
-from gpushrink.codec.entropy.cluster import cluster, keep_apart, table_cost
+from gpushrink.codec.entropy.cluster import keep_apart, table_cost
 from gpushrink.codec.entropy.cost import FRACTION_BITS
+from gpushrink.codec.entropy.engine import Engine, resolve_engine
 from gpushrink.codec.entropy.head import KIND_CONSTANT, KIND_NEW_TABLE, KIND_OLD_TABLE, KIND_RAW, KIND_ZSTD
 from gpushrink.codec.entropy.layout import LARGEST_LANES_LOG2
+from gpushrink.codec.entropy.tables import Tables
 from gpushrink.codec.entropy.zstd_chunks import LEVEL
 
 __all__ = ["Plan", "Policy", "make_plan"]
@@ -45,8 +47,8 @@ class Plan:
         int64, shape (segments,), as the head stores them.
     tables
         int64, shape (segments,): the table of each segment coded by rANS, -1 elsewhere.
-    levels
-        int64, shape (tables, 256).
+    levels, frequencies
+        int64, shape (tables, 256), and what they stand for.
     lanes_log2, chunk_log2
         The shape of rANS chunks.
     """
@@ -55,11 +57,18 @@ class Plan:
     values: NDArray[np.int64]
     tables: NDArray[np.int64]
     levels: NDArray[np.int64]
+    frequencies: Tables
     lanes_log2: int
     chunk_log2: int
 
 
-def make_plan(symbols: NDArray[np.uint8], bounds: NDArray[np.int64], counts: NDArray[np.int64], policy: Policy) -> Plan:
+def make_plan(
+    symbols: NDArray[np.uint8],
+    bounds: NDArray[np.int64],
+    counts: NDArray[np.int64],
+    policy: Policy,
+    engine: Engine | None = None,
+) -> Plan:
     """Decide for segments of at least one symbol each.
 
     Parameters
@@ -68,16 +77,20 @@ def make_plan(symbols: NDArray[np.uint8], bounds: NDArray[np.int64], counts: NDA
         int64, shape (segments + 1,): where segments begin and end in `symbols`.
     counts
         int64, shape (segments, 256).
+    engine
+        Who decides which segments share a table; without, the fastest that this machine has.
     """
+    share = keep_apart if policy == "apart" else (engine or resolve_engine("auto")[1]).cluster
     lengths = np.diff(bounds)
     constant = counts.max(axis=1) == lengths
     kinds = np.where(constant, KIND_CONSTANT, KIND_ZSTD if policy == "zstd" else KIND_NEW_TABLE)
     values = np.where(constant, counts.argmax(axis=1), 0)
     tables = np.full(len(lengths), -1, np.int64)
     levels = np.zeros((0, 256), np.int64)
+    frequencies = Tables.from_frequencies(levels)
     bits = np.zeros(0, np.int64)
     while (coded := np.flatnonzero(kinds == KIND_NEW_TABLE)).size:
-        owner, levels, bits = (keep_apart if policy == "apart" else cluster)(counts[coded])
+        owner, levels, bits, frequencies = share(counts[coded])
         rivals = np.full(len(coded), KIND_NEW_TABLE)
         limit = 8 * lengths[coded] << FRACTION_BITS
         # A table that does not save what it costs sends all its segments to raw.
@@ -85,8 +98,10 @@ def make_plan(symbols: NDArray[np.uint8], bounds: NDArray[np.int64], counts: NDA
         np.add.at(saved, owner, limit - bits)
         rivals[(bits >= limit) | (saved <= table_cost(levels))[owner]] = KIND_RAW
         if policy == "auto":
-            for place, segment in enumerate(coded):
-                if _zstd_wins(symbols[bounds[segment] : bounds[segment + 1]], int(bits[place])):
+            compressor = zstandard.ZstdCompressor(level=LEVEL)
+            for place in np.flatnonzero(lengths[coded] >= SMALLEST_SAMPLE).tolist():
+                begin, end = bounds[coded[place] : coded[place] + 2].tolist()
+                if _zstd_wins(symbols[begin:end], int(bits[place]), compressor):
                     rivals[place] = KIND_ZSTD
         if (rivals == KIND_NEW_TABLE).all():
             tables[coded] = owner
@@ -95,6 +110,7 @@ def make_plan(symbols: NDArray[np.uint8], bounds: NDArray[np.int64], counts: NDA
         kinds[coded] = rivals
         policy = "apart" if policy == "apart" else "rans"
         levels, bits = levels[:0], bits[:0]
+        frequencies = Tables.from_frequencies(levels)
     new_tables = 0
     for segment in np.flatnonzero(tables >= 0):
         if tables[segment] == new_tables:
@@ -102,17 +118,17 @@ def make_plan(symbols: NDArray[np.uint8], bounds: NDArray[np.int64], counts: NDA
         else:
             kinds[segment] = KIND_OLD_TABLE + new_tables - 1 - tables[segment]
     lanes_log2, chunk_log2 = _shape(int(lengths[tables >= 0].sum()), int(bits.sum()) >> FRACTION_BITS)
-    return Plan(kinds, values, tables, levels, lanes_log2, chunk_log2)
+    return Plan(kinds, values, tables, levels, frequencies, lanes_log2, chunk_log2)
 
 
-def _zstd_wins(segment: NDArray[np.uint8], bits: int) -> bool:
-    """Ask whether zstd makes `segment` more than 1 % smaller than `bits` (units of 2^-16), by a sample first."""
+def _zstd_wins(segment: NDArray[np.uint8], bits: int, compressor: zstandard.ZstdCompressor) -> bool:
+    """Ask whether zstd makes `segment` more than 1 % smaller than `bits` (units of 2^-16), by a sample first.
+
+    Segments shorter than the smallest sample are not asked about.
+    """
     sample = min(max(len(segment) // SAMPLE_ONE_PART_IN, SMALLEST_SAMPLE), LARGEST_SAMPLE)
     for size in (sample, len(segment)):
-        if size > len(segment):
-            return False
         begin = (len(segment) - size) // 2
-        compressor = zstandard.ZstdCompressor(level=LEVEL)
         coded = sum(
             len(compressor.compress(segment[at : min(at + LARGEST_SAMPLE, begin + size)].tobytes()))
             for at in range(begin, begin + size, LARGEST_SAMPLE)

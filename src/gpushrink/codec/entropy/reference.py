@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gpushrink.codec.entropy import binary
+from gpushrink.codec.entropy import binary, cluster
 from gpushrink.codec.entropy.engine import RangeInput
 from gpushrink.codec.entropy.head import COUNTS_SIZE, KIND_NEW_TABLE, code_head
-from gpushrink.codec.entropy.tables import SCALE, SCALE_BITS
+from gpushrink.codec.entropy.tables import SCALE, SCALE_BITS, Tables
 from gpushrink.errors import CorruptError
 
 __all__ = ["LOWEST_STATE", "NumpyEngine", "head_buffer_size"]
@@ -40,6 +40,12 @@ class NumpyEngine:
                 end = min(begin + COUNT_AT_ONCE, int(bounds[segment + 1]))
                 counts[segment] += np.bincount(symbols[begin:end], minlength=256)
         return counts
+
+    def cluster(
+        self, histograms: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Tables]:
+        """See `Engine`."""
+        return cluster.cluster(histograms)
 
     def encode_ranges(
         self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: int

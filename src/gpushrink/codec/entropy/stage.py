@@ -67,13 +67,11 @@ def encode_segments(
     symbols = np.ascontiguousarray(symbols)
     sizes = sizes[sizes > 0]
     bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-    plan = make_plan(symbols, bounds, loops.count(symbols, bounds, threads=threads), policy)
+    plan = make_plan(symbols, bounds, loops.count(symbols, bounds, threads=threads), policy, loops)
 
     coded = plan.tables >= 0
     if coded.any():
-        where = range_input(
-            sizes[coded], plan.tables[coded], Tables.from_levels(plan.levels), plan.lanes_log2, plan.chunk_log2
-        )
+        where = range_input(sizes[coded], plan.tables[coded], plan.frequencies, plan.lanes_log2, plan.chunk_log2)
         parts = loops.encode_ranges(_gather(symbols, bounds, coded), where, threads=threads)
     else:
         parts = np.zeros((0, 1), np.uint32), np.zeros(0, np.uint16), np.zeros(0, np.int64)

@@ -33,27 +33,24 @@ def levels_from_counts(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def frequencies_from_levels(levels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Turn the levels of one table (256 values, at least two of them > 0) into frequencies that sum to 2^14.
+    """Turn levels of tables (last axis: 256, at least two of them > 0) into frequencies that sum to 2^14.
 
     Every level > 0 gets a frequency of at least 1 and at most 2^14 - 1. Integer arithmetic below 2^52 throughout.
     """
     weights = levels * levels
-    total = int(weights.sum())
-    rare = (weights > 0) & (weights * SCALE <= total)
-    frequencies = rare.astype(np.int64)
-    common = (weights > 0) & ~rare
-    share = SCALE - int(rare.sum())
-    scaled = np.where(common, weights, 0) * share
-    divisor = int(weights[common].sum())
-    frequencies[common] = np.maximum(scaled[common] // divisor, 1)
+    rare = (weights > 0) & (weights * SCALE <= weights.sum(axis=-1, keepdims=True))
+    common = np.where(rare, 0, weights)
+    share = SCALE - np.count_nonzero(rare, axis=-1, keepdims=True)
+    quotients, remainders = np.divmod(common * share, common.sum(axis=-1, keepdims=True))
+    frequencies = np.maximum(quotients, weights > 0)
     # What rounding down left over goes to the largest remainders, lower symbols first among equals.
-    left = SCALE - int(frequencies.sum())
-    if left > 0:
-        order = np.argsort(-(scaled % divisor), kind="stable")
-        frequencies[order[:left]] += 1
-    elif left < 0:
-        # Raising shares just below 1 can overdraw by a few parts; the largest, at least 64, can spare them.
-        frequencies[int(np.argmax(frequencies))] += left
+    left = SCALE - frequencies.sum(axis=-1, keepdims=True)
+    order = np.argsort(-remainders, axis=-1, kind="stable")
+    np.put_along_axis(frequencies, order, np.take_along_axis(frequencies, order, -1) + (np.arange(256) < left), -1)
+    # Raising shares just below 1 can overdraw by a few parts; the largest, at least 64, can spare them.
+    largest = np.argmax(frequencies, axis=-1, keepdims=True)
+    spared = np.take_along_axis(frequencies, largest, -1) + np.minimum(left, 0)
+    np.put_along_axis(frequencies, largest, spared, -1)
     return frequencies
 
 
@@ -75,17 +72,18 @@ class Tables:
     @classmethod
     def from_levels(cls, levels: NDArray[np.int64]) -> Tables:
         """Build tables from levels of shape (tables, 256)."""
-        frequencies = np.zeros(levels.shape, np.int64)
-        for index in range(levels.shape[0]):
-            frequencies[index] = frequencies_from_levels(levels[index])
+        return cls.from_frequencies(frequencies_from_levels(levels))
+
+    @classmethod
+    def from_frequencies(cls, frequencies: NDArray[np.int64]) -> Tables:
+        """Build tables from frequencies of shape (tables, 256), each row summing to 2^14."""
         starts = np.cumsum(frequencies, axis=1) - frequencies
         return cls(frequencies.astype(np.uint32), starts.astype(np.uint32))
 
     def slots(self) -> NDArray[np.uint8]:
         """Give the symbol of every slot, uint8 of shape (tables, 2^14)."""
-        symbols = np.arange(256, dtype=np.uint8)
-        rows = [np.repeat(symbols, row.astype(np.int64)) for row in self.frequencies]
-        return np.stack(rows) if rows else np.zeros((0, SCALE), np.uint8)
+        symbols = np.tile(np.arange(256, dtype=np.uint8), len(self.frequencies))
+        return np.repeat(symbols, self.frequencies.ravel().astype(np.int64)).reshape(-1, SCALE)
 
     def packed(self) -> NDArray[np.uint32]:
         """Give frequency (low 16 bits) and start (high 16 bits) of every symbol, uint32 of shape (tables, 256)."""

@@ -25,7 +25,7 @@ __all__ = ["fit_magnitudes", "pick_ordered", "solve_stage", "weigh"]
 
 _compiled = compiled(boundscheck=False, error_model="numpy")
 # Values over a wider range are sorted: counting them would take more room than they do.
-_MOST_COUNTED = 1 << 18
+_MOST_COUNTED = 1 << 16
 
 
 @_compiled
