@@ -79,7 +79,7 @@ COSTS = (
     Cost("encode", "gather_values", 70, 14, 5, ("gather_values",)),
     Cost("encode", "split_tokens", 45, 3, 5, ("split_tokens", "write_raw_bits")),
     Cost("encode", "count_symbols", 8, 2, 1, ("count_symbols",)),
-    Cost("encode", "rans_encode and gather", 60, 6, 4.1, ("rans_encode", "rans_gather_words")),
+    Cost("encode", "rans_encode and gather", 60, 6, 4.1, ("rans_encode", "rans_gather")),
     Cost("decode", "rans_decode", 45, 6, 1.6, ("rans_decode",)),
     Cost("decode", "join_tokens", 35, 3, 4, ("count_raw_bits", "join_tokens")),
     Cost("decode", "decode_planes", 710, 140, 13, ("decode_planes",)),

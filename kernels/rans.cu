@@ -3,7 +3,7 @@
 //
 // Spec: docs/format-entropy.md#rans. Equal to codec/entropy/reference.py, word for word.
 // Grid: one warp for each chunk, RANS_WARPS warps to a block; shared memory: none.
-// Chunk c has states[state_begins[c], state_begins[c + 1]), one for each lane.
+// Chunk c has states[state_begins[c], state_begins[c + 1]), one for each lane. Stored, it is in `ranges`: states, then words.
 // Preconditions: lanes are a power of two up to 32; run_ends rises strictly and ends at bounds[chunks];
 // tables are valid (frequencies sum to 2^SCALE_BITS, every coded symbol has one); symbols < 2^31.
 // Bytes moved: 1 read and about 1 written for each symbol, each way; table look-ups stay in L1.
@@ -84,14 +84,18 @@ extern "C" __global__ void __launch_bounds__(RANS_WARPS * 32) rans_encode(
     if (lane == 0u) word_counts[chunk] = (u32)(end - cursor);
 }
 
-// Move each chunk's words from the end of its stretch of `scratch` to their place: one block for each chunk.
-extern "C" __global__ void rans_gather_words(const u16* __restrict__ scratch, const i64* __restrict__ bounds,
-                                             const i64* __restrict__ word_ends, u16* __restrict__ words) {
+// Lay each chunk out as it is stored: its states, the lower half of each first, then its words from the end of its stretch
+// of `scratch`. One block for each chunk; ranges[range_begins[c], range_begins[c + 1]) is chunk c's.
+extern "C" __global__ void rans_gather(const u16* __restrict__ scratch, const i64* __restrict__ bounds,
+                                       const u32* __restrict__ states, const u32* __restrict__ state_begins,
+                                       const i64* __restrict__ range_begins, u16* __restrict__ ranges) {
     const u64 chunk = blockIdx.x;
-    const i64 to = chunk ? word_ends[chunk - 1] : 0;
-    const i64 count = word_ends[chunk] - to;
+    const u32 own = state_begins[chunk], lanes = state_begins[chunk + 1] - own;
+    u16* const to = ranges + range_begins[chunk];
+    const i64 count = range_begins[chunk + 1] - range_begins[chunk] - 2 * lanes;
     const u16* const from = scratch + (bounds[chunk + 1] - count);
-    for (i64 i = threadIdx.x; i < count; i += blockDim.x) words[to + i] = from[i];
+    for (u32 i = threadIdx.x; i < 2u * lanes; i += blockDim.x) to[i] = (u16)(states[own + i / 2u] >> (i & 1u) * 16u);
+    for (i64 i = threadIdx.x; i < count; i += blockDim.x) to[2 * lanes + i] = from[i];
 }
 
 // Write the symbol of every slot of every table, for rans_decode: one block for each table, any block size.
@@ -108,23 +112,24 @@ extern "C" __global__ void rans_fill_slots(const u32* __restrict__ entries, u8* 
 // Decode each chunk. `faults` gets FAULT_ bits where a chunk does not come out even; its symbols are then worthless,
 // but no access leaves the buffers whatever the states and words hold.
 extern "C" __global__ void __launch_bounds__(RANS_WARPS * 32) rans_decode(
-    const u32* __restrict__ states, const u16* __restrict__ words, const i64* __restrict__ word_ends,
-    const i64* __restrict__ bounds, const i64* __restrict__ run_ends, const u32* __restrict__ run_tables, u32 runs,
-    const u8* __restrict__ slots, const u32* __restrict__ entries, const u32* __restrict__ state_begins, u32 chunks,
-    u8* __restrict__ symbols, u32* __restrict__ faults) {
+    const u16* __restrict__ ranges, const i64* __restrict__ range_begins, const i64* __restrict__ bounds,
+    const i64* __restrict__ run_ends, const u32* __restrict__ run_tables, u32 runs, const u8* __restrict__ slots,
+    const u32* __restrict__ entries, const u32* __restrict__ state_begins, u32 chunks, u8* __restrict__ symbols,
+    u32* __restrict__ faults) {
     const u64 chunk = global_thread() / WARP_LANES;
     if (chunk >= chunks) return;  // whole warps
     const u32 lane = threadIdx.x % WARP_LANES;
-    const u32 own = state_begins[chunk], lanes = state_begins[chunk + 1] - own;
+    const u32 lanes = state_begins[chunk + 1] - state_begins[chunk];
     const u32 below = (1u << lane) - 1u;
     const i64 begin = bounds[chunk], end = bounds[chunk + 1];
     const i64 steps = (end - begin + lanes - 1) / lanes;
     i64 position = begin + lane;
     u32 run = find_run(run_ends, runs, min(position, end - 1));
     i64 run_end = run_ends[run];
-    u32 state = lane < lanes ? states[own + lane] : LOWEST_STATE;
-    i64 cursor = chunk ? word_ends[chunk - 1] : 0;
-    const i64 words_end = word_ends[chunk];
+    const u16* const states = ranges + range_begins[chunk];
+    u32 state = lane < lanes ? (u32)states[2u * lane] | (u32)states[2u * lane + 1u] << 16 : LOWEST_STATE;
+    i64 cursor = range_begins[chunk] + 2 * lanes;
+    const i64 words_end = range_begins[chunk + 1];
     u32 fault = __any_sync(FULL_MASK, state < LOWEST_STATE) ? FAULT_START : 0u;
     for (i64 step = 0; step < steps && !fault; ++step, position += lanes) {
         const bool active = lane < lanes && position < end;
@@ -143,7 +148,7 @@ extern "C" __global__ void __launch_bounds__(RANS_WARPS * 32) rans_decode(
         if (cursor + taken > words_end) {  // the same for the whole warp
             fault = FAULT_WORDS;
         } else {
-            if (low) state = (state << WORD_BITS) | words[cursor + __popc(votes & below)];
+            if (low) state = (state << WORD_BITS) | ranges[cursor + __popc(votes & below)];
             cursor += taken;
         }
     }

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gpushrink.devices.device import DeviceArray, DeviceMemory, Kernel
+from gpushrink.devices.pieces import copy_pieces
 from gpushrink.devices.program import compose
 from gpushrink.errors import CorruptError, DeviceUnavailableError
 
@@ -237,13 +238,8 @@ class CudaDevice:
             batch = self._nvcomp.as_arrays(data, begins.tolist(), sizes.tolist(), self._stream.ptr)
             target = self._nvcomp.as_arrays(room, places, [stride] * len(sizes), self._stream.ptr)
             ends = np.cumsum(np.array(self._codec.encode(batch, out=target).buffer_sizes, np.int64))
-        packed = self.empty(int(ends[-1]), np.uint8)
-        self.launch(
-            Kernel("compact.cu", "compact_chunks"),
-            grid=(len(sizes),),
-            block=(256,),
-            args=[room, np.uint64(stride), self.put(ends), packed],
-        )
+        lengths = np.diff(ends, prepend=0)
+        packed = copy_pieces(self, room, np.array(places, np.int64), lengths)
         joined = self.get(packed).tobytes()
         return [joined[begin:end] for begin, end in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True)]
 

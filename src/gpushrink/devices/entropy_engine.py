@@ -6,11 +6,13 @@ Source: docs/format-entropy.md; kernels/rans.cu, kernels/histogram.cu.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.entropy import layout
 from gpushrink.codec.entropy.engine import Engine, RangeInput, resolve_engine
 from gpushrink.codec.entropy.tables import SCALE_BITS, Tables
 from gpushrink.devices.device import Device, DeviceArray, Kernel
@@ -18,15 +20,15 @@ from gpushrink.errors import CorruptError
 
 __all__ = ["RANS_DEFINES", "DeviceEngine", "RangeParts"]
 
-# The states (chunks, lanes), words, and where each chunk's words end, of one payload.
-RangeParts: TypeAlias = tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]
+# Of one payload, as `layout.Sections` has them: word_counts and ranges.
+RangeParts: TypeAlias = tuple[NDArray[np.int64], NDArray[np.uint16]]
 
 # Four warps: enough to fill an SM's slots block by block, few enough that a short chunk does not hold up many.
 _WARPS: Final = 4
 RANS_DEFINES: Final = (("SCALE_BITS", SCALE_BITS), ("RANS_WARPS", _WARPS))
 
 _ENCODE = Kernel("rans.cu", "rans_encode", RANS_DEFINES)
-_GATHER = Kernel("rans.cu", "rans_gather_words", RANS_DEFINES)
+_GATHER = Kernel("rans.cu", "rans_gather", RANS_DEFINES)
 _DECODE = Kernel("rans.cu", "rans_decode", RANS_DEFINES)
 _FILL = Kernel("rans.cu", "rans_fill_slots", RANS_DEFINES)
 _COUNT = Kernel("histogram.cu", "count_symbols")
@@ -81,7 +83,8 @@ class DeviceEngine:
         self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: int
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
         """See `Engine`; threads are not used."""
-        return self.encode_resident(self._device.put(symbols), [where])[0]
+        counts, ranges = self.encode_resident(self._device.put(symbols), [where])[0]
+        return layout.split_ranges(counts, ranges, where.lanes)
 
     def encode_resident(self, symbols: DeviceArray, wheres: Sequence[RangeInput]) -> list[RangeParts]:
         """Encode the symbols of several payloads, one after another on the device; give each payload's parts."""
@@ -99,10 +102,13 @@ class DeviceEngine:
                 symbols, bounds, *runs, entries, state_begins, np.uint32(whole.chunks), scratch, states, word_counts,
             ],
         )  # fmt: skip
-        word_ends = np.cumsum(device.get(word_counts).astype(np.int64))
-        words = device.empty(max(1, int(word_ends[-1])), np.uint16)
-        device.launch(_GATHER, grid=(whole.chunks,), block=(256,), args=[scratch, bounds, device.put(word_ends), words])
-        return whole.split(device.get(states), device.get(words), word_ends)
+        counts = device.get(word_counts).astype(np.int64)
+        begins = whole.range_begins(counts)
+        ranges = device.empty(int(begins[-1]), np.uint16)
+        args = [scratch, bounds, states, state_begins, device.put(begins), ranges]
+        device.launch(_GATHER, grid=(whole.chunks,), block=(256,), args=args)
+        held, edges = device.get(ranges), whole.chunk_edges
+        return [(counts[first:last], held[begins[first] : begins[last]]) for first, last in pairwise(edges)]
 
     def decode_ranges(
         self,
@@ -114,7 +120,8 @@ class DeviceEngine:
         threads: int,
     ) -> NDArray[np.uint8]:
         """See `Engine`; threads are not used."""
-        symbols: NDArray[np.uint8] = self._device.get(self.decode_resident([(states, words, word_ends)], [where]))
+        parts = layout.join_ranges(states, words, word_ends)
+        symbols: NDArray[np.uint8] = self._device.get(self.decode_resident([parts], [where]))
         return symbols
 
     def decode_resident(self, parts: Sequence[RangeParts], wheres: Sequence[RangeInput]) -> DeviceArray:
@@ -132,19 +139,14 @@ class DeviceEngine:
         device.launch(_FILL, grid=(tables,), block=(256,), args=[entries, slots])
         symbols = device.empty(whole.symbols, np.uint8)
         faults = device.empty(whole.chunks, np.uint32)
-        word_counts = np.array([len(words) for _, words, _ in parts], np.int64)
-        begins = np.cumsum(word_counts) - word_counts
-        word_ends = np.concatenate([ends + begin for (_, _, ends), begin in zip(parts, begins, strict=True)])
-        # An empty array has no address on some devices.
-        words = device.put_all([*(words for _, words, _ in parts), np.zeros(1, np.uint16)])
+        begins = whole.range_begins(np.concatenate([counts for counts, _ in parts]))
         device.launch(
             _DECODE,
             grid=(-(-whole.chunks // _WARPS),),
             block=(32 * _WARPS,),
             args=[
-                device.put_all([np.ascontiguousarray(states).reshape(-1) for states, _, _ in parts]), words,
-                device.put(word_ends), bounds, *runs, slots, entries, device.put(whole.state_begins),
-                np.uint32(whole.chunks), symbols, faults,
+                device.put_all([ranges for _, ranges in parts]), device.put(begins), bounds, *runs, slots, entries,
+                device.put(whole.state_begins), np.uint32(whole.chunks), symbols, faults,
             ],
         )  # fmt: skip
         found = device.get(faults)
@@ -168,12 +170,17 @@ class _RangeBatch:
         self._wheres = wheres
         counts = np.array([len(where.bounds) - 1 for where in wheres], np.int64)
         self.chunks = int(counts.sum())
-        self._chunk_ends = np.cumsum(counts)
+        self.chunk_edges = np.cumsum([0, *counts]).tolist()
         sizes = np.array([where.bounds[-1] for where in wheres], np.int64)
         self._begins = np.cumsum(sizes) - sizes
         self.symbols = int(sizes.sum())
         lanes = np.repeat(np.array([where.lanes for where in wheres], np.uint32), counts)
         self.state_begins = np.concatenate([np.zeros(1, np.uint32), np.cumsum(lanes, dtype=np.uint32)])
+
+    def range_begins(self, word_counts: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give where each chunk's states and words begin, and where the last one's end, in halves of states."""
+        sizes = 2 * np.diff(self.state_begins.astype(np.int64)) + word_counts
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
 
     def put(self, device: Device) -> list[DeviceArray | np.generic]:
         """Give the arguments that say which symbol is whose: bounds, run_ends, run_tables, runs, and the tables."""
@@ -189,16 +196,3 @@ class _RangeBatch:
             device.put(np.concatenate(bounds)), device.put(np.concatenate(ends)), device.put(np.concatenate(owners)),
             np.uint32(sum(map(len, ends))), device.put(np.concatenate(tables)),
         ]  # fmt: skip
-
-    def split(
-        self, states: NDArray[np.uint32], words: NDArray[np.uint16], word_ends: NDArray[np.int64]
-    ) -> list[RangeParts]:
-        """Give each payload its states (chunks, lanes), words and where each chunk's words end in them."""
-        parts = []
-        begin = taken = 0
-        for where, end in zip(self._wheres, self._chunk_ends.tolist(), strict=True):
-            own = states[self.state_begins[begin] : self.state_begins[end]].reshape(-1, where.lanes)
-            last = int(word_ends[end - 1])
-            parts.append((own, words[taken:last], word_ends[begin:end] - taken))
-            begin, taken = end, last
-        return parts

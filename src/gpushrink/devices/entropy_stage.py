@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from gpushrink.codec.entropy import layout
 from gpushrink.codec.entropy.engine import RangeInput
 from gpushrink.codec.entropy.head import KIND_CONSTANT, KIND_RAW, KIND_ZSTD
-from gpushrink.codec.entropy.plan import Plan, make_plan
+from gpushrink.codec.entropy.plan import Plan, make_plan, sample_part
 from gpushrink.codec.entropy.stage import checked_lengths, range_input, table_of_segment
 from gpushrink.codec.entropy.tables import Tables
 from gpushrink.codec.entropy.zstd_chunks import decode_frames, encode_frames
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.entropy_engine import DeviceEngine, RangeParts
 from gpushrink.devices.host_part import on_host
+from gpushrink.devices.pieces import copy_pieces, fill_pieces, put_pieces
 from gpushrink.errors import CorruptError
 
 __all__ = ["FEWEST_DEVICE_CHUNKS", "ResidentPayload", "decode_resident", "encode_resident"]
@@ -54,20 +55,52 @@ class ResidentPayload:
 
 
 class _Symbols:
-    """Give a plan its trials: only the parts of the symbols that it looks at come to the host."""
+    """Give plans their trials: what they look at first came to the host at once, more of it comes when asked for."""
 
-    def __init__(self, device: Device, symbols: DeviceArray, lock: threading.Lock) -> None:
-        self._device, self._symbols, self._lock = device, symbols, lock
+    def __init__(self, device: Device, symbols: DeviceArray, bounds: NDArray[np.int64]) -> None:
+        self._device, self._symbols = device, symbols
+        self._lock = threading.Lock()
+        parts = [
+            (begin + at, size) for begin, (at, size) in zip(bounds, map(sample_part, np.diff(bounds)), strict=False)
+        ]
+        pieces = np.array([part for part in parts if part[1]], np.int64).reshape(-1, 2)
+        self._ends = np.cumsum(pieces[:, 1])
+        self._begins = pieces[:, 0]
+        self._held = _bytes_of(device, copy_pieces(device, symbols, self._begins, pieces[:, 1]))
+
+    def part(self, begin: int, end: int) -> _SymbolsPart:
+        """Give some of the symbols."""
+        return _SymbolsPart(self, begin, end)
+
+    def read(self, begin: int, end: int) -> bytes:
+        """Give symbols."""
+        place = int(np.searchsorted(self._begins, begin, side="right")) - 1
+        if place >= 0:
+            first = int(self._ends[place - 1]) if place else 0
+            at = first + begin - int(self._begins[place])
+            if at + end - begin <= self._ends[place]:
+                return self._held[at : at + end - begin]
+        with self._lock:  # plans are made side by side, a queue is one thread's
+            return self._device.get(self._symbols[begin:end]).tobytes()
+
+
+@dataclass(frozen=True)
+class _SymbolsPart:
+    """A stretch of symbols, as a plan slices it."""
+
+    whole: _Symbols
+    begin: int
+    end: int
 
     def __len__(self) -> int:
-        return len(self._symbols)
+        return self.end - self.begin
 
-    def __getitem__(self, part: slice) -> _Symbols:
-        return _Symbols(self._device, self._symbols[part], self._lock)
+    def __getitem__(self, part: slice) -> _SymbolsPart:
+        begin, end, _ = part.indices(len(self))
+        return _SymbolsPart(self.whole, self.begin + begin, self.begin + end)
 
     def tobytes(self) -> bytes:
-        with self._lock:  # plans are made side by side, a queue is one thread's
-            return self._device.get(self._symbols).tobytes()
+        return self.whole.read(self.begin, self.end)
 
 
 def encode_resident(
@@ -93,12 +126,12 @@ def encode_resident(
     whole = _Segments([sizes[place] for place in filled])
     engine = DeviceEngine(device)
     counts = engine.count_resident(symbols, whole.bounds)
-    lock = threading.Lock()
+    tried = _Symbols(device, symbols, whole.bounds)
 
     def plan_one(part: _Part) -> Plan:
         own = whole.bounds[part.first : part.last + 1]
-        held = _Symbols(device, symbols[int(own[0]) : int(own[-1])], lock)
-        return make_plan(cast(Any, held), own - own[0], counts[part.first : part.last], "auto", engine)
+        held = cast(Any, tried.part(int(own[0]), int(own[-1])))
+        return make_plan(held, own - own[0], counts[part.first : part.last], "auto", engine)
 
     plans = on_host(plan_one, whole.parts)
     coded = np.concatenate([plan.tables >= 0 for plan in plans])
@@ -156,14 +189,14 @@ class _Segments:
 def _code_ranges(
     engine: DeviceEngine, symbols: DeviceArray, whole: _Segments, plans: Sequence[Plan]
 ) -> list[RangeParts]:
-    """Code the segments that have tables; give each payload its states, words and their ends."""
+    """Code the segments that have tables; give each payload its ranges."""
     wheres = {}
     for place, (part, plan) in enumerate(zip(whole.parts, plans, strict=True)):
         coded = plan.tables >= 0
         if coded.any():
             sizes = whole.sizes[part.first : part.last][coded]
             wheres[place] = range_input(sizes, plan.tables[coded], plan.frequencies, plan.lanes_log2, plan.chunk_log2)
-    nothing = np.zeros((0, 1), np.uint32), np.zeros(0, np.uint16), np.zeros(0, np.int64)
+    nothing = np.zeros(0, np.int64), np.zeros(0, np.uint16)
     if not wheres:
         return [nothing] * len(plans)
     found = dict(zip(wheres, engine.encode_resident(symbols, list(wheres.values())), strict=True))
@@ -248,8 +281,8 @@ def decode_resident(device: Device, payloads: Sequence[bytes], lengths: Sequence
         unpacked = _decompress(device, frames, np.concatenate([one.frame_sizes for one in read]))
         _scatter(device, symbols, whole.bounds, kinds == KIND_ZSTD, unpacked)
     values = np.concatenate([one.values for one in read])
-    for segment in np.flatnonzero(kinds == KIND_CONSTANT).tolist():
-        device.fill(symbols[int(whole.bounds[segment]) : int(whole.bounds[segment + 1])], int(values[segment]))
+    constant = kinds == KIND_CONSTANT
+    fill_pieces(device, symbols, whole.bounds[:-1][constant], whole.sizes[constant], values[constant])
     return symbols
 
 
@@ -285,7 +318,7 @@ def _read(engine: DeviceEngine, payload: bytes, sizes: NDArray[np.int64]) -> _Re
     where = None
     if coded.any():
         where = range_input(sizes[coded], tables[coded], Tables.from_levels(levels), lanes_log2, chunk_log2)
-    parts = sections.states, sections.words, sections.word_ends
+    parts = sections.word_counts, sections.ranges
     return _Read(sizes, kinds, values, tables, where, parts, sections.raw, sections.frames, frame_sizes)
 
 
@@ -304,25 +337,20 @@ def _gather(device: Device, symbols: DeviceArray, bounds: NDArray[np.int64], cho
     """Join the chosen segments; all of them are not copied."""
     if chosen.all():
         return symbols
-    joined = device.empty(int(np.diff(bounds)[chosen].sum()), np.uint8)
-    at = 0
-    for begin, end in _stretches(bounds, chosen):
-        device.copy(symbols[begin:end], joined[at : at + end - begin])
-        at += end - begin
-    return joined
+    begins, sizes = _stretches(bounds, chosen)
+    return copy_pieces(device, symbols, begins, sizes)
 
 
 def _scatter(
     device: Device, symbols: DeviceArray, bounds: NDArray[np.int64], chosen: NDArray[np.bool_], source: DeviceArray
 ) -> None:
     """Put joined segments back in their places."""
-    at = 0
-    for begin, end in _stretches(bounds, chosen):
-        device.copy(source[at : at + end - begin], symbols[begin:end])
-        at += end - begin
+    begins, sizes = _stretches(bounds, chosen)
+    put_pieces(device, source, symbols, begins, sizes)
 
 
-def _stretches(bounds: NDArray[np.int64], chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Give where runs of neighbouring chosen segments begin and end: a copy for each, not for each segment."""
-    edges = np.flatnonzero(np.diff(chosen.astype(np.int8), prepend=0, append=0))
-    return [(int(bounds[first]), int(bounds[last])) for first, last in edges.reshape(-1, 2).tolist()]
+def _stretches(bounds: NDArray[np.int64], chosen: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give where runs of neighbouring chosen segments begin, and their sizes."""
+    edges = np.flatnonzero(np.diff(chosen.astype(np.int8), prepend=0, append=0)).reshape(-1, 2)
+    begins = bounds[edges[:, 0]]
+    return begins, bounds[edges[:, 1]] - begins

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gpushrink.codec.volume.levels import TAP_SETS
 from gpushrink.devices.device import Kernel
 from gpushrink.devices.entropy_engine import RANS_DEFINES
+from gpushrink.devices.pieces import PIECE_KERNELS
 from gpushrink.devices.volume_program import TOKEN_DEFINES, volume_kernel
 
 __all__ = ["KERNEL_LIMITS", "KernelLimit"]
@@ -61,10 +62,10 @@ _EXCEPTIONS = {("decode_planes", 2): (8,)}
 
 KERNEL_LIMITS: tuple[KernelLimit, ...] = (
     KernelLimit(Kernel("rans.cu", "rans_encode", RANS_DEFINES), 40),
-    KernelLimit(Kernel("rans.cu", "rans_gather_words", RANS_DEFINES), 40),
+    KernelLimit(Kernel("rans.cu", "rans_gather", RANS_DEFINES), 40),
     KernelLimit(Kernel("rans.cu", "rans_fill_slots", RANS_DEFINES), 40),
     KernelLimit(Kernel("rans.cu", "rans_decode", RANS_DEFINES), 40),
-    KernelLimit(Kernel("compact.cu", "compact_chunks"), 40),
+    *(KernelLimit(kernel, 40) for kernel in PIECE_KERNELS),
     KernelLimit(Kernel("histogram.cu", "count_symbols"), 32, 1024),
     *(
         KernelLimit(Kernel("tokens.cu", name, TOKEN_DEFINES), 40, 64)

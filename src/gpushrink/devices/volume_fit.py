@@ -223,8 +223,6 @@ class DrawnSamples:
             (len(pieces),),
         )  # fmt: skip
         found = device.get(sums).view(np.int64)
-        row, column = np.tril_indices(width, -1)
-        found[:, row, column] = found[:, column, row]
 
         def solve(at: int) -> None:
             place = chosen[at]

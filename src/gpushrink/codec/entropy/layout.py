@@ -22,8 +22,10 @@ __all__ = [
     "ZSTD_CHUNK_BYTES",
     "Sections",
     "join",
+    "join_ranges",
     "range_chunk_bounds",
     "split_head",
+    "split_ranges",
     "split_sections",
     "zstd_chunk_bounds",
 ]
@@ -55,19 +57,54 @@ class Sections:
         Bytes of the segments stored as they are, in order.
     frames
         One zstd frame for each 64 KiB of the segments coded by zstd, in order.
-    states
-        uint32, shape (chunks, lanes): the state in which each lane of each rANS chunk starts decoding.
-    words
-        uint16: the words of all rANS chunks, in order.
-    word_ends
-        int64, shape (chunks,): where each chunk's words end in `words`.
+    word_counts
+        int64, shape (chunks,): how many words each rANS chunk has.
+    ranges
+        uint16, little-endian: for each rANS chunk the states in which its lanes start decoding, the lower half of each
+        first, then its words.
     """
 
     raw: bytes
     frames: list[bytes]
-    states: NDArray[np.uint32]
-    words: NDArray[np.uint16]
-    word_ends: NDArray[np.int64]
+    word_counts: NDArray[np.int64]
+    ranges: NDArray[np.uint16]
+
+
+def join_ranges(
+    states: NDArray[np.uint32], words: NDArray[np.uint16], word_ends: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+    """Lay out what an engine coded as `Sections` has it: word_counts and ranges.
+
+    Parameters
+    ----------
+    states
+        Shape (chunks, lanes).
+    words
+        Of all chunks, in order.
+    word_ends
+        int64, shape (chunks,): where each chunk's words end in `words`.
+    """
+    counts = np.diff(word_ends, prepend=0)
+    halves = states.astype("<u4").view("<u2")
+    stretches = np.split(words.astype("<u2", copy=False), word_ends[:-1])
+    # Without chunks np.split still gives one stretch, an empty one.
+    parts = [part for pair in zip(halves, stretches, strict=False) for part in pair]
+    return counts, np.concatenate(parts) if parts else np.zeros(0, np.dtype("<u2"))
+
+
+def split_ranges(
+    word_counts: NDArray[np.int64], ranges: NDArray[np.uint16], lanes: int
+) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
+    """Take apart what `join_ranges` laid out: states, words and where each chunk's words end."""
+    word_ends = np.cumsum(word_counts)
+    ends = word_ends + 2 * lanes * np.arange(1, len(word_counts) + 1)
+    begins = ends - word_counts
+    states = np.zeros((len(word_counts), lanes), np.uint32)
+    words = np.empty(int(word_ends[-1]) if len(word_ends) else 0, np.uint16)
+    for chunk, (begin, end, last) in enumerate(zip(begins.tolist(), ends.tolist(), word_ends.tolist(), strict=True)):
+        states[chunk] = ranges[begin - 2 * lanes : begin].view("<u4")
+        words[last - (end - begin) : last] = ranges[begin:end]
+    return states, words, word_ends
 
 
 def range_chunk_bounds(count: int, chunk_log2: int) -> NDArray[np.int64]:
@@ -117,18 +154,12 @@ def join(*, lanes_log2: int, chunk_log2: int, head: bytes, sections: Sections) -
     front += _varint(len(head)) + head
     for frame in sections.frames:
         front += _varint(len(frame))
-    word_begins = np.concatenate([np.zeros(1, np.int64), sections.word_ends])[:-1]
-    for words in sections.word_ends - word_begins:
-        front += _varint(int(words))
+    for count in sections.word_counts.tolist():
+        front += _varint(count)
     parts = [bytes(front), sections.raw, *sections.frames]
-    if len(sections.word_ends):
-        if sum(map(len, parts)) % 2:
-            parts.append(b"\0")
-        states = sections.states.astype("<u4")
-        words = sections.words.astype("<u2", copy=False)
-        for chunk, (begin, end) in enumerate(zip(word_begins, sections.word_ends, strict=True)):
-            parts += [states[chunk].tobytes(), words[begin:end].tobytes()]
-    return b"".join(parts)
+    if len(sections.word_counts) and sum(map(len, parts)) % 2:
+        parts.append(b"\0")
+    return b"".join([*parts, sections.ranges.data])
 
 
 def split_head(payload: bytes) -> tuple[int, int, bytes, int]:
@@ -200,12 +231,5 @@ def split_sections(
     if padding and payload[offset] != 0:
         raise CorruptError(f"entropy payload has a padding byte that is not 0 at byte {offset}")
     offset += padding
-    states = np.zeros((len(range_chunks), lanes), np.uint32)
-    words = np.zeros(sum(word_counts), np.uint16)
-    word_ends = np.cumsum(np.array(word_counts, np.int64))
-    for chunk, count in enumerate(word_counts):
-        states[chunk] = np.frombuffer(payload, "<u4", lanes, offset)
-        offset += states_bytes
-        words[word_ends[chunk] - count : word_ends[chunk]] = np.frombuffer(payload, "<u2", count, offset)
-        offset += 2 * count
-    return Sections(raw, frames, states, words, word_ends)
+    ranges = np.frombuffer(payload, np.dtype("<u2"), (end - offset) // 2, offset)
+    return Sections(raw, frames, np.array(word_counts, np.int64), ranges)

@@ -20,7 +20,7 @@ from gpushrink.codec.entropy.layout import LARGEST_LANES_LOG2
 from gpushrink.codec.entropy.tables import Tables
 from gpushrink.codec.entropy.zstd_chunks import LEVEL
 
-__all__ = ["Plan", "Policy", "make_plan"]
+__all__ = ["Plan", "Policy", "make_plan", "sample_part"]
 
 Policy = Literal["auto", "rans", "apart", "zstd"]
 
@@ -121,14 +121,20 @@ def make_plan(
     return Plan(kinds, values, tables, levels, frequencies, lanes_log2, chunk_log2)
 
 
+def sample_part(length: int) -> tuple[int, int]:
+    """Give where the part of a segment begins that zstd is tried on first, and its size; none of a short one."""
+    if length < SMALLEST_SAMPLE:
+        return 0, 0
+    size = min(max(length // SAMPLE_ONE_PART_IN, SMALLEST_SAMPLE), LARGEST_SAMPLE)
+    return (length - size) // 2, size
+
+
 def _zstd_wins(segment: NDArray[np.uint8], bits: int, compressor: zstandard.ZstdCompressor) -> bool:
     """Ask whether zstd makes `segment` more than 1 % smaller than `bits` (units of 2^-16), by a sample first.
 
     Segments shorter than the smallest sample are not asked about.
     """
-    sample = min(max(len(segment) // SAMPLE_ONE_PART_IN, SMALLEST_SAMPLE), LARGEST_SAMPLE)
-    for size in (sample, len(segment)):
-        begin = (len(segment) - size) // 2
+    for begin, size in (sample_part(len(segment)), (0, len(segment))):
         coded = sum(
             len(compressor.compress(segment[at : min(at + LARGEST_SAMPLE, begin + size)].tobytes()))
             for at in range(begin, begin + size, LARGEST_SAMPLE)

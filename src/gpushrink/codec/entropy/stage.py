@@ -82,7 +82,7 @@ def encode_segments(
         sections=layout.Sections(
             _gather(symbols, bounds, plan.kinds == KIND_RAW).tobytes(),
             encode_frames(_gather(symbols, bounds, plan.kinds == KIND_ZSTD), threads=threads),
-            *parts,
+            *layout.join_ranges(*parts),
         ),
     )
 
@@ -144,7 +144,8 @@ def decode_segments(
             symbols[bounds[segment] : bounds[segment + 1]] = values[segment]
     if coded.any():
         where = range_input(sizes[coded], tables[coded], Tables.from_levels(levels), lanes_log2, chunk_log2)
-        decoded = loops.decode_ranges(sections.states, sections.words, sections.word_ends, where, threads=threads)
+        parts = layout.split_ranges(sections.word_counts, sections.ranges, where.lanes)
+        decoded = loops.decode_ranges(*parts, where, threads=threads)
         if coded.all():
             return decoded
         _scatter(symbols, bounds, coded, decoded)
