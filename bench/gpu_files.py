@@ -55,7 +55,7 @@ def measure_files(name: str, *, study: Path | None, quick: bool, left: Callable[
                 archive = archives[level, who] = root / f"{level}-{who.replace(':', '')}.gsz"
                 seconds = []
                 for _ in range(1 if quick else 3):
-                    began = time.perf_counter()
+                    began, used = time.perf_counter(), os.times()
                     gpushrink.pack(source, archive, level=level, device=who, verify=False, force=True)
                     seconds.append(time.perf_counter() - began)
                 # The first one opens the card and compiles, or finds compiled, the kernels.
@@ -63,6 +63,9 @@ def measure_files(name: str, *, study: Path | None, quick: bool, left: Callable[
                 rows.append(row(f"pack {level} {who}, warm files, not verified, first", read, seconds[:1], ratio=ratio))
                 if seconds[1:]:
                     rows.append(row(f"pack {level} {who}, warm files, not verified", read, seconds[1:], ratio=ratio))
+                # Of the last one, to tell what waits from what computes, and computing from the system's work.
+                now = os.times()
+                rows[-1]["cpu_user_s"], rows[-1]["cpu_system_s"] = now.user - used.user, now.system - used.system
         same = {}
         for (level, who), archive in archives.items():
             for reader in (device, "cpu"):
