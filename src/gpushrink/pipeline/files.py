@@ -9,6 +9,7 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -16,6 +17,9 @@ from typing import BinaryIO
 from gpushrink.errors import DestinationError, InputError
 
 __all__ = ["NewFile", "StandardOutput", "default_threads", "open_archive"]
+
+# Enough at a time for a disk to be at its best, little enough to leave not much for the end.
+_SYNC_BYTES = 64 << 20
 
 
 def default_threads() -> int:
@@ -97,6 +101,9 @@ class NewFile:
         # A random name: what a killed run left behind must not be in the way of the next.
         self._part = path.with_name(f".gpushrink-{secrets.token_hex(8)}.part")
         self._stream: io.BufferedRandom | None = None
+        self._syncer = ThreadPoolExecutor(1)
+        self._syncing: Future[None] | None = None
+        self._unsynced = 0
 
     def __enter__(self) -> NewFile:
         if self.path.is_dir():
@@ -112,15 +119,30 @@ class NewFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._syncer.shutdown(cancel_futures=True)  # waits: the file must not be closed under it
         if self._stream is not None:
             with contextlib.suppress(OSError):  # a full disk: what could not be flushed is thrown away anyway
                 self._stream.close()
             self._part.unlink(missing_ok=True)
 
     def write(self, data: bytes) -> None:
-        """Write all of `data`."""
+        """Write all of `data`.
+
+        What was written goes to the disk while more is made: `commit` then has little left to wait for.
+        """
         with self._explained():
             self._open.write(data)
+            self._unsynced += len(data)
+            if self._unsynced >= _SYNC_BYTES and (self._syncing is None or self._syncing.done()):
+                self._wait_for_sync()
+                self._open.flush()
+                self._unsynced = 0
+                self._syncing = self._syncer.submit(os.fsync, self._open.fileno())
+
+    def _wait_for_sync(self) -> None:
+        """Wait for what goes to the disk; the system tells of a failure once, so it must be heard."""
+        if self._syncing is not None:
+            self._syncing.result()
 
     def reopen(self) -> BinaryIO:
         """Return the file, at its start, for reading what was written."""
@@ -133,6 +155,7 @@ class NewFile:
         """Make the bytes durable and give the file its name."""
         with self._explained():
             self._open.flush()
+            self._wait_for_sync()
             os.fsync(self._open.fileno())
             self._open.close()
             if self._force:

@@ -38,6 +38,7 @@ _FLIGHT_BYTES = 384 << 20
 _LARGE_BLOCK = 32 << 20
 # Bytes of files that are being hashed and written.
 _PROOF_BYTES = 64 << 20
+_PROOFS = 8
 # Threads that hash and write are few, and of their own: behind slabs that wait for a device they would come too late.
 _DECODERS_A_PROVER = 4
 _MOST_DAMAGE = 1000
@@ -194,7 +195,7 @@ class _Story:
         self._prepared = False
         self._window: deque[tuple[Block, Future[Decoded] | None, int]] = deque()
         self._flight = 0
-        self._proofs: deque[tuple[Proof, Future[CorruptError | None]]] = deque()
+        self._proofs: deque[tuple[list[Proof], Future[list[CorruptError | None]], int]] = deque()
         self._proving = 0
 
     def take(self, block: Block) -> None:
@@ -225,7 +226,7 @@ class _Story:
         while self._window:
             self._settle()
         while self._proofs:
-            self._end_proof()
+            self._end_batch()
         if not self.report.damage:
             try:
                 self._catalogue.insist_whole()
@@ -236,8 +237,8 @@ class _Story:
         for _, future, _ in self._window:
             if future is not None:
                 future.cancel()
-        for _, proof in self._proofs:
-            proof.cancel()
+        for _, proofs, _ in self._proofs:
+            proofs.cancel()
 
     def _prepare(self) -> None:
         if not self._prepared:
@@ -260,22 +261,34 @@ class _Story:
                 self._see(block, decoded, ids)
                 return
             records = _parse_hashes(block, self._catalogue.count)
-            for ids, digest in records:
-                for proof in self._restorer.begin_proofs(ids, digest):
-                    self._begin_proof(proof)
+            self._begin_proofs(proof for ids, digest in records for proof in self._restorer.begin_proofs(ids, digest))
             self._see(block, 0, (i for ids, _ in records for i in ids))
 
-    def _begin_proof(self, proof: Proof) -> None:
-        """Have a file hashed and written by a thread, and wait for others where they hold much memory."""
-        while self._proofs and (self._proofs[0][1].done() or self._proving + proof.entry.size > _PROOF_BYTES):
-            self._end_proof()
-        self._proofs.append((proof, self._provers.submit(proof.run)))
-        self._proving += proof.entry.size
+    def _begin_proofs(self, proofs: Iterable[Proof]) -> None:
+        """Have files hashed and written by threads, small ones some at a time: handing one over costs as much."""
+        batch: list[Proof] = []
+        size = 0
+        for proof in proofs:
+            batch.append(proof)
+            size += proof.entry.size
+            if len(batch) == _PROOFS or size > _PROOF_BYTES // 4:
+                self._begin_batch(batch, size)
+                batch, size = [], 0
+        if batch:
+            self._begin_batch(batch, size)
 
-    def _end_proof(self) -> None:
-        proof, future = self._proofs.popleft()
-        self._proving -= proof.entry.size
-        self._restorer.end_proof(proof, future.result())
+    def _begin_batch(self, batch: list[Proof], size: int) -> None:
+        """Hand proofs over; wait for others where they hold much memory."""
+        while self._proofs and (self._proofs[0][1].done() or self._proving + size > _PROOF_BYTES):
+            self._end_batch()
+        self._proofs.append((batch, self._provers.submit(_run_proofs, batch), size))
+        self._proving += size
+
+    def _end_batch(self) -> None:
+        batch, future, size = self._proofs.popleft()
+        self._proving -= size
+        for proof, error in zip(batch, future.result(), strict=True):
+            self._restorer.end_proof(proof, error)
 
     def _see(self, block: Block, decoded: int = 0, ids: Iterable[int] = ()) -> None:
         runs, head = runs_of(ids), block.head
@@ -354,6 +367,10 @@ def _decode(block: Block, slab_codec: SlabCodec) -> Decoded:
     except CorruptError as error:
         why = str(error)
     raise CorruptError(why)  # a new one: the traceback of the old would keep all that was allocated alive
+
+
+def _run_proofs(batch: list[Proof]) -> list[CorruptError | None]:
+    return [proof.run() for proof in batch]
 
 
 def _place(future: Future[Decoded], restorer: Restorer, entries: int) -> tuple[Iterable[int], int]:

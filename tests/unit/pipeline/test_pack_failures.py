@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -219,6 +220,46 @@ def test_new_file_on_a_failing_disk_is_a_destination_error_and_leaves_nothing(tm
         output._stream = Failing()  # type: ignore[assignment]
         output.write(b"x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_new_file_goes_to_the_disk_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each so many bytes are synced by a thread, in the order of writing, and the last by the commit."""
+    sizes: list[tuple[int, bool]] = []
+    before = os.fsync
+
+    def note(descriptor: int) -> None:
+        sizes.append((os.fstat(descriptor).st_size, threading.current_thread() is threading.main_thread()))
+        before(descriptor)
+
+    monkeypatch.setattr(files, "_SYNC_BYTES", 1000)
+    monkeypatch.setattr(os, "fsync", note)
+    with NewFile(tmp_path / "new", force=False) as output:
+        for k in range(5):
+            output.write(bytes([k]) * 600)
+            if output._syncing is not None:
+                output._syncing.result(30)
+        output.commit()
+    assert [(size, main) for size, main in sizes if size <= 3000][:3] == [(1200, False), (2400, False), (3000, True)]
+    assert (tmp_path / "new").read_bytes() == b"".join(bytes([k]) * 600 for k in range(5))
+
+
+def test_new_file_whose_sync_fails_on_the_way_is_a_destination_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system tells of a lost page once: whoever hears of it must say so, though a later sync succeeds."""
+    calls: list[int] = []
+
+    def fail_once(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 1:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(files, "_SYNC_BYTES", 10)
+    monkeypatch.setattr(os, "fsync", fail_once)
+    with pytest.raises(DestinationError, match="new"), NewFile(tmp_path / "new", force=False) as output:
+        output.write(b"0123456789abc")
+        output.commit()
+    assert leftovers(tmp_path) == []
 
 
 def test_pack_into_a_folder_that_is_not_there_is_a_destination_error(study: Path, tmp_path: Path) -> None:
