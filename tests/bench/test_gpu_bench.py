@@ -32,16 +32,16 @@ def test_bench_on_the_emulation_proves_and_measures(tmp_path: Path) -> None:
     status, table, steps = run(tmp_path, "--device", "host")
     assert status == 0, table
     assert list(steps) == [
-        "machine", "doctor", "tests", "memcheck", "codec", "files", "vendor", "host part", "peers",
+        "machine", "doctor", "tests", "codec", "files", "vendor", "memcheck", "host part", "peers", "other tests",
     ]  # fmt: skip
     for what in (
-        "encode default, 2 slabs in flight",
-        "decode fast, kernels alone",
+        "generated CT: encode default, 2 slabs on the device",
+        "generated CT: decode fast, 2 slabs, kernels alone",
         "unpack default of host by cpu",
         "CPU zstd -3 encode",
     ):
         assert what in table
-    kernels = steps["codec"]["result"]["kernels"]["default"]  # type: ignore[index]
+    kernels = steps["codec"]["result"]["kernels"]["generated CT, default"]  # type: ignore[index]
     assert kernels["decode_planes"]["launches"] == 1
     assert {"predict_stage", "sum_products", "rans_decode"} <= set(kernels)
     assert all(one["share_of_copy"] > 0 for one in kernels.values())
