@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from gpushrink.codec.buffers import join_large
 from gpushrink.codec.entropy import decode_segments, encode_segments
 from gpushrink.codec.volume.geometry import References
 from gpushrink.codec.volume.slab import CHAIN, decode_slab, encode_slab
@@ -17,7 +18,7 @@ from gpushrink.devices import entropy_stage
 from gpushrink.devices.cuda import CudaDevice
 from gpushrink.devices.device import Device
 from gpushrink.devices.device_check import check_device
-from gpushrink.devices.entropy_stage import decode_resident, encode_resident
+from gpushrink.devices.entropy_stage import ResidentPayload, decode_resident, encode_resident
 from gpushrink.devices.host import HostDevice
 from gpushrink.devices.volume_engine import DeviceVolumeCodec
 from gpushrink.errors import CorruptError, DeviceUnavailableError
@@ -43,6 +44,11 @@ def device(request: pytest.FixtureRequest) -> Device:
     if isinstance(found, str):
         pytest.skip(f"no {request.param} device: {found}")
     return found
+
+
+def payload_of(resident: ResidentPayload) -> bytes:
+    """Join a payload's parts."""
+    return bytes(join_large(resident.parts))
 
 
 def volume(shape: tuple[int, int, int], dtype: str, seed: int) -> NDArray[np.generic]:
@@ -171,8 +177,8 @@ def test_every_kind_of_segment_crosses_between_device_and_cpu(
     on_cpu = encode_segments(symbols, lengths)
     [coded] = encode_resident(device, device.put(symbols), [lengths], judge=True)
     assert coded.judged_bytes == len(on_cpu)
-    assert (decode_segments(coded.payload, lengths) == symbols).all()
-    for payload in (on_cpu, coded.payload):
+    assert (decode_segments(payload_of(coded), lengths) == symbols).all()
+    for payload in (on_cpu, payload_of(coded)):
         assert (device.get(decode_resident(device, [payload], [lengths])) == symbols).all()
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec import bytestream, planes
+from gpushrink.codec.buffers import Buffer, join_large
 from gpushrink.codec.headers import decode_headers
 from gpushrink.codec.varint import Cursor, pack_varint
 from gpushrink.errors import CorruptError, NewerVersionError
@@ -53,10 +54,10 @@ class SlabCodec(Protocol):
 
     def encode(
         self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
-    ) -> bytes:
+    ) -> Buffer:
         """Encode planes [plane, row, column] of 8 or 16 bit integers, on at most so many processors."""
 
-    def decode(self, payload: bytes, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    def decode(self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Invert `encode`; a damaged payload raises CorruptError."""
 
 
@@ -78,7 +79,7 @@ class CpuSlabCodec:
 
         return volume.encode_slab(stack, level=level, references=references, threads=threads)
 
-    def decode(self, payload: bytes, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    def decode(self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Decode; see `SlabCodec`."""
         from gpushrink.codec import volume
 
@@ -170,7 +171,7 @@ def decode_samples(slab: CodedSlab, *, slab_codec: SlabCodec = CPU) -> NDArray[A
     """
     if slab.codec == BlockCodec.PLANES:
         return planes.decode(slab.payload, slab.axes, slab.sample.item_bytes)
-    return slab_codec.decode(bytes(slab.payload), shape=slab.stack, dtype=slab.dtype).reshape(slab.axes)
+    return slab_codec.decode(slab.payload, shape=slab.stack, dtype=slab.dtype).reshape(slab.axes)
 
 
 def encode_slab_as_planes(
@@ -209,12 +210,11 @@ def encode_slab_as_volume(
     references: References,
     slab_codec: SlabCodec = CPU,
     threads: int = 1,
-) -> bytes:
+) -> Buffer:
     """Code frames of 8 or 16 bits with the volume codec; each component is a plane of its own."""
     stack = _stack(data, shape, sample)
     payload = slab_codec.encode(stack, level=level, references=references, threads=threads)
-    # Joined, not added: of large parts that lets other threads go on.
-    return b"".join((pack_slab_head(shape, sample), payload))
+    return join_large((pack_slab_head(shape, sample), payload))
 
 
 def _stack(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat) -> NDArray[np.integer[Any]]:

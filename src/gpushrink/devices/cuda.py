@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from gpushrink.codec.buffers import Buffer
 from gpushrink.devices.device import DeviceArray, DeviceMemory, Kernel
 from gpushrink.devices.pieces import copy_pieces
 from gpushrink.devices.program import compose
@@ -251,7 +252,7 @@ class CudaDevice:
             joined[begin : begin + part.size] = part
         return joined, begins
 
-    def decompress_chunks(self, frames: Sequence[bytes], sizes: NDArray[np.int64]) -> DeviceArray:
+    def decompress_chunks(self, frames: Sequence[Buffer], sizes: NDArray[np.int64]) -> DeviceArray:
         """See `Device`."""
         result = self.empty(int(sizes.sum()), np.uint8)
         ends = np.cumsum(sizes)
@@ -269,7 +270,7 @@ class CudaDevice:
                     begin += size
         return result
 
-    def _decompress_batch(self, frames: Sequence[bytes], sizes: NDArray[np.int64]) -> tuple[DeviceArray, list[int]]:
+    def _decompress_batch(self, frames: Sequence[Buffer], sizes: NDArray[np.int64]) -> tuple[DeviceArray, list[int]]:
         stored = [len(frame) for frame in frames]
         from_steps = np.cumsum([0, *map(_aligned, stored)]).tolist()
         to_steps = np.cumsum([0, *map(_aligned, sizes.tolist())]).tolist()

@@ -10,6 +10,8 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from gpushrink.codec.buffers import Buffer
+
 __all__ = ["Device", "DeviceArray", "DeviceMemory", "Kernel"]
 
 # A numpy.ndarray or a cupy.ndarray. CuPy has no types to check against, and what is done with one here (slicing,
@@ -128,7 +130,7 @@ class Device(Protocol):
         """Compress each ``data[bounds[i]:bounds[i + 1]]`` (uint8) as one zstd frame."""
         ...
 
-    def decompress_chunks(self, frames: Sequence[bytes], sizes: NDArray[np.int64]) -> DeviceArray:
+    def decompress_chunks(self, frames: Sequence[Buffer], sizes: NDArray[np.int64]) -> DeviceArray:
         """Decompress zstd frames one after another into a uint8 array.
 
         The caller has checked each frame's checksum and its named size: a device's decoder takes valid input only.

@@ -17,6 +17,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.entropy import layout
 from gpushrink.codec.entropy.engine import RangeInput
 from gpushrink.codec.entropy.head import KIND_CONSTANT, KIND_RAW, KIND_ZSTD
@@ -44,14 +45,24 @@ class ResidentPayload:
 
     Attributes
     ----------
-    payload
-        As `gpushrink.codec.entropy.encode_segments` gives it, but for the bytes of zstd frames.
+    parts
+        Joined, what `gpushrink.codec.entropy.encode_segments` gives, but for the bytes of zstd frames.
     judged_bytes
         Its size if libzstd had written the frames: what choices between payloads go by, so that they are the CPU's.
     """
 
-    payload: bytes
+    parts: list[Buffer | NDArray[Any]]
     judged_bytes: int
+
+    @property
+    def size(self) -> int:
+        """Give the bytes of all parts."""
+        return size_of(self.parts)
+
+
+def size_of(parts: Sequence[Buffer | NDArray[Any]]) -> int:
+    """Give the bytes of parts."""
+    return sum(part.nbytes if isinstance(part, np.ndarray) else len(part) for part in parts)
 
 
 class _Symbols:
@@ -119,7 +130,7 @@ def encode_resident(
     """
     sizes = [checked_lengths(one) for one in lengths]
     sizes = [one[one > 0] for one in sizes]
-    payloads = [ResidentPayload(b"", 0)] * len(sizes)
+    payloads = [ResidentPayload([], 0)] * len(sizes)
     filled = [place for place, one in enumerate(sizes) if len(one)]
     if not filled:
         return payloads
@@ -148,16 +159,19 @@ def encode_resident(
         plan = plans[place]
         stored_head = engine.write_head(plan.kinds, plan.values, plan.levels)
 
-        def join(some: list[bytes]) -> bytes:
+        def list_parts(some: list[bytes]) -> list[Buffer | NDArray[Any]]:
             sections = layout.Sections(raw[place], some, *ranges[place])
-            return layout.join(
-                lanes_log2=plan.lanes_log2, chunk_log2=plan.chunk_log2, head=stored_head, sections=sections
+            return list(
+                layout.list_parts(
+                    lanes_log2=plan.lanes_log2, chunk_log2=plan.chunk_log2, head=stored_head, sections=sections
+                )
             )
 
-        payload = join(frames[place])
+        parts = list_parts(frames[place])
         if not (judge and frames[place]):
-            return ResidentPayload(payload, len(payload))
-        return ResidentPayload(payload, len(join(encode_frames(np.frombuffer(held[place], np.uint8), threads=1))))
+            return ResidentPayload(parts, size_of(parts))
+        by_libzstd = encode_frames(np.frombuffer(held[place], np.uint8), threads=1)
+        return ResidentPayload(parts, size_of(list_parts(by_libzstd)))
 
     for place, payload in zip(filled, on_host(join_one, range(len(plans))), strict=True):
         payloads[place] = payload
@@ -222,7 +236,7 @@ def _compress(device: Device, symbols: DeviceArray, sizes: Sequence[int]) -> lis
     return frames
 
 
-def _decompress(device: Device, frames: list[bytes], sizes: NDArray[np.int64]) -> DeviceArray:
+def _decompress(device: Device, frames: Sequence[Buffer], sizes: NDArray[np.int64]) -> DeviceArray:
     """Read zstd frames of so many bytes each: on the device, or few of them on the host."""
     _check_named_sizes(frames, sizes)
     if len(frames) >= FEWEST_DEVICE_CHUNKS:
@@ -241,7 +255,7 @@ def _cut(whole: Sliceable, sizes: Sequence[int]) -> list[Sliceable]:
     return [whole[begin:end] for begin, end in pairwise(edges)]
 
 
-def decode_resident(device: Device, payloads: Sequence[bytes], lengths: Sequence[NDArray[np.int64]]) -> DeviceArray:
+def decode_resident(device: Device, payloads: Sequence[Buffer], lengths: Sequence[NDArray[np.int64]]) -> DeviceArray:
     """Decode several payloads to uint8 symbols on the device, one after another.
 
     Raises
@@ -296,12 +310,12 @@ class _Read:
     tables: NDArray[np.int64]
     where: RangeInput | None
     parts: RangeParts
-    raw: bytes
-    frames: list[bytes]
+    raw: Buffer
+    frames: Sequence[Buffer]
     frame_sizes: NDArray[np.int64]
 
 
-def _read(engine: DeviceEngine, payload: bytes, sizes: NDArray[np.int64]) -> _Read:
+def _read(engine: DeviceEngine, payload: Buffer, sizes: NDArray[np.int64]) -> _Read:
     lanes_log2, chunk_log2, head, offset = layout.split_head(payload)
     kinds, values, levels = engine.read_head(head, len(sizes))
     tables = table_of_segment(kinds)
@@ -322,7 +336,7 @@ def _read(engine: DeviceEngine, payload: bytes, sizes: NDArray[np.int64]) -> _Re
     return _Read(sizes, kinds, values, tables, where, parts, sections.raw, sections.frames, frame_sizes)
 
 
-def _check_named_sizes(frames: Sequence[bytes], sizes: NDArray[np.int64]) -> None:
+def _check_named_sizes(frames: Sequence[Buffer], sizes: NDArray[np.int64]) -> None:
     """Refuse frames that do not name the size their place demands, before a device allocates or trusts anything."""
     for chunk, (frame, size) in enumerate(zip(frames, sizes.tolist(), strict=True)):
         try:

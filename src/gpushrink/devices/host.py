@@ -12,6 +12,7 @@ import numpy as np
 import zstandard
 from numpy.typing import DTypeLike, NDArray
 
+from gpushrink.codec.buffers import Buffer
 from gpushrink.devices.device import DeviceArray, DeviceMemory, Kernel
 from gpushrink.devices.emulation.build import Sanitizer
 from gpushrink.devices.emulation.module import EmulatedModule
@@ -154,7 +155,7 @@ class HostDevice:
             for begin, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)
         ]
 
-    def decompress_chunks(self, frames: Sequence[bytes], sizes: NDArray[np.int64]) -> DeviceArray:
+    def decompress_chunks(self, frames: Sequence[Buffer], sizes: NDArray[np.int64]) -> DeviceArray:
         """Decompress with libzstd."""
         decompressor = zstandard.ZstdDecompressor()
         parts = []

@@ -17,7 +17,7 @@ from gpushrink.codec.volume import fit
 from gpushrink.codec.volume.geometry import Layout, References, resolve_references, wavefront_order
 from gpushrink.codec.volume.levels import Level
 from gpushrink.codec.volume.modelling import begin_model
-from gpushrink.codec.volume.payload import join_payload
+from gpushrink.codec.volume.payload import write_front
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.entropy_stage import ResidentPayload, encode_resident
 from gpushrink.devices.host_part import on_host
@@ -188,8 +188,9 @@ class BatchEncoding:
         def join(place: int) -> ResidentPayload:
             # A slab's parameters are a few thousand tokens: copies and launches would take longer than the host does.
             main = mains[place]
-            whole = join_payload(self._models[place], counts[place], main.payload, raw[place], engine="auto")
-            return ResidentPayload(whole, len(whole) - len(main.payload) + main.judged_bytes)
+            front = write_front(self._models[place], counts[place], main.size, engine="auto")
+            around = len(front) + len(raw[place])
+            return ResidentPayload([front, *main.parts, raw[place]], around + main.judged_bytes)
 
         return on_host(join, range(len(mains)))
 
@@ -222,7 +223,7 @@ class BatchEncoding:
         )
         return counts, values
 
-    def _split(self, values: DeviceArray) -> tuple[DeviceArray, list[bytes]]:
+    def _split(self, values: DeviceArray) -> tuple[DeviceArray, list[NDArray[np.uint8]]]:
         """Give the tokens of all slabs, on the device, and each slab's raw bits."""
         device = self._device
         tiles = ValueTiles(device, [depth * self._geometry.area for depth in self._padded.depths])
@@ -236,8 +237,7 @@ class BatchEncoding:
         tiles.launch("write_raw_bits", [values, tiles.begins, tiles.bits, tiles.bit_begins, places, raw])
         whole = device.get(raw).astype("<u4", copy=False).view(np.uint8)
         return held, [
-            whole[4 * at : 4 * at + (count + 7) // 8].tobytes()
-            for at, count in zip(begins.tolist(), bits, strict=False)
+            whole[4 * at : 4 * at + (count + 7) // 8] for at, count in zip(begins.tolist(), bits, strict=False)
         ]
 
 

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from gpushrink.codec.buffers import Buffer, join_large
 from gpushrink.codec.volume import slab
 from gpushrink.codec.volume.geometry import Layout, References
 from gpushrink.codec.volume.levels import LEVELS, TAP_SETS
@@ -51,8 +52,8 @@ class _Coded:
     geometry: SlabGeometry
     model: Model
     counts: NDArray[np.int64]
-    streams: bytes
-    raw_bits: bytes
+    streams: memoryview
+    raw_bits: memoryview
 
 
 def encode_need(shape: tuple[int, int, int], level: str) -> int:
@@ -89,7 +90,7 @@ class DeviceVolumeCodec:
 
     def encode_slab(
         self, samples: NDArray[Any], *, level: str = "default", references: References = slab.CHAIN
-    ) -> bytes:
+    ) -> memoryview:
         """Encode a slab; the bytes are those of `gpushrink.codec.volume.encode_slab`, but for those of zstd frames.
 
         Raises
@@ -101,7 +102,7 @@ class DeviceVolumeCodec:
 
     def encode_slabs(
         self, slabs: Sequence[NDArray[Any]], *, level: str = "default", references: Sequence[References]
-    ) -> list[bytes]:
+    ) -> list[memoryview]:
         """Encode slabs of one shape of plane and one type together: the same bytes as one by one, in less time.
 
         Parameters
@@ -129,21 +130,22 @@ class DeviceVolumeCodec:
 
     def encode_planes(
         self, samples: DeviceArray, depths: Sequence[int], *, level: str, references: Sequence[References]
-    ) -> list[bytes]:
+    ) -> list[memoryview]:
         """Encode slabs whose planes are on the device already, one slab after another: shape (plane, row, column)."""
         padded = PaddedBatch(self._device, samples, depths, references)
         steer = LEVELS[level]
         judge = bool(steer.rivals)
         found = [BatchEncoding(padded, way, judge=judge).run() for way in (steer, *steer.rivals)]
         # The first of equally short ones, as the CPU path takes it.
-        return [min(ways, key=lambda one: one.judged_bytes).payload for ways in zip(*found, strict=True)]
+        best = [min(ways, key=lambda one: one.judged_bytes) for ways in zip(*found, strict=True)]
+        return on_host(lambda one: join_large(one.parts), best)
 
-    def decode_slab(self, payload: bytes, *, shape: tuple[int, int, int], dtype: DTypeLike) -> DeviceArray:
+    def decode_slab(self, payload: Buffer, *, shape: tuple[int, int, int], dtype: DTypeLike) -> DeviceArray:
         """Decode a slab and leave it on the device, of this shape and dtype; see `decode_slabs`."""
         return self.decode_slabs([payload], depths=[shape[0]], rows=shape[1], columns=shape[2], dtype=dtype)
 
     def decode_slabs(
-        self, payloads: Sequence[bytes], *, depths: Sequence[int], rows: int, columns: int, dtype: DTypeLike
+        self, payloads: Sequence[Buffer], *, depths: Sequence[int], rows: int, columns: int, dtype: DTypeLike
     ) -> DeviceArray:
         """Decode slabs of one volume side by side: a step of the wavefront is one launch for all of them.
 
@@ -266,7 +268,8 @@ class DeviceVolumeCodec:
             if (bits + 7) // 8 != len(one.raw_bits):
                 raise CorruptError("the raw bits of a volume slab have the wrong length; the archive is damaged")
         # Eight bytes more than there are: a value's bits are taken out of a window.
-        raw = device.put(np.frombuffer(b"".join([*(one.raw_bits for one in slabs), bytes(8)]), np.uint8))
+        parts: list[Buffer] = [*(one.raw_bits for one in slabs), bytes(8)]
+        raw = device.put_all([np.frombuffer(part, np.uint8) for part in parts])
         places = np.cumsum([0, *(len(one.raw_bits) for one in slabs[:-1])]).astype(np.uint64)
         values, faults = device.empty(tiles.total, np.uint16), device.zeros(len(slabs), np.uint32)
         tiles.launch("join_tokens", [held, tiles.begins, tiles.bit_begins, device.put(places), raw, values, faults])
@@ -289,7 +292,7 @@ def _check_samples(slabs: Sequence[NDArray[Any]]) -> None:
             raise ValueError("slabs that are encoded together have one shape of plane and one type")
 
 
-def _read(payload: bytes, geometry: SlabGeometry, kind: np.dtype[Any]) -> _Coded:
+def _read(payload: Buffer, geometry: SlabGeometry, kind: np.dtype[Any]) -> _Coded:
     """Take a payload apart and check what can be seen of it on the host."""
     model, counts, streams, raw_bits = split_payload(payload, geometry.depth, geometry.area, engine="auto")
     limits = np.iinfo(kind)

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.table import CPU, SlabCodec
 from gpushrink.codec.volume.geometry import References
 from gpushrink.devices.combining import Combiner
@@ -41,7 +42,7 @@ class _Encoding(NamedTuple):
 class _Decoding(NamedTuple):
     """A slab to decode."""
 
-    payload: bytes
+    payload: Buffer
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
 
@@ -64,7 +65,7 @@ class DeviceSlabCodec:
     def __init__(self, pool: DevicePool, *, spare: SlabCodec | None = None) -> None:
         self._pool, self._spare = pool, spare
         places = _BATCHES_A_DEVICE * pool.device_count
-        self._encoder: Combiner[_Encoding, bytes] = Combiner(self._encode, places=places, limit=self._limit)
+        self._encoder: Combiner[_Encoding, Buffer] = Combiner(self._encode, places=places, limit=self._limit)
         self._decoder: Combiner[_Decoding, NDArray[Any]] = Combiner(self._decode, places=places, limit=self._limit)
 
     @property
@@ -74,7 +75,7 @@ class DeviceSlabCodec:
 
     def encode(
         self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
-    ) -> bytes:
+    ) -> Buffer:
         """Encode; see `gpushrink.codec.table.SlabCodec`."""
         request = _Encoding(stack, level, tuple(references))
         try:
@@ -83,7 +84,7 @@ class DeviceSlabCodec:
             spare = self._spare_for(stack.shape, error)
         return spare.encode(stack, level=level, references=references, threads=threads)
 
-    def decode(self, payload: bytes, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    def decode(self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Decode; see `gpushrink.codec.table.SlabCodec`."""
         try:
             return self._decoder.call((shape[1:], np.dtype(dtype)), _Decoding(payload, shape, np.dtype(dtype)))
@@ -95,8 +96,8 @@ class DeviceSlabCodec:
         """Say how many slabs like this one may share a batch: each batch has its share of a device's memory."""
         return min(_MOST_SLABS, self._pool.budget // _BATCHES_A_DEVICE // request.need)
 
-    def _encode(self, requests: Sequence[_Encoding]) -> list[bytes]:
-        def work(device: Device) -> list[bytes]:
+    def _encode(self, requests: Sequence[_Encoding]) -> Sequence[Buffer]:
+        def work(device: Device) -> Sequence[Buffer]:
             return DeviceVolumeCodec(device).encode_slabs(
                 [one.stack for one in requests],
                 level=requests[0].level,

@@ -151,7 +151,7 @@ class DeviceSpace:
         depths = [slab.stack[0] for slab in slabs]
         try:
             planes = self._codec.decode_slabs(
-                [bytes(slab.payload) for slab in slabs],
+                [slab.payload for slab in slabs],
                 depths=depths,
                 rows=slabs[0].shape.rows,
                 columns=slabs[0].shape.columns,

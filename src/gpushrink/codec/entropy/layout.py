@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.buffers import Buffer
 from gpushrink.errors import CorruptError, NewerVersionError
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Sections",
     "join",
     "join_ranges",
+    "list_parts",
     "range_chunk_bounds",
     "split_head",
     "split_ranges",
@@ -64,8 +66,8 @@ class Sections:
         first, then its words.
     """
 
-    raw: bytes
-    frames: list[bytes]
+    raw: Buffer
+    frames: Sequence[Buffer]
     word_counts: NDArray[np.int64]
     ranges: NDArray[np.uint16]
 
@@ -135,7 +137,7 @@ def _varint(value: int) -> bytes:
     return bytes(groups)
 
 
-def _read_varint(payload: bytes, offset: int) -> tuple[int, int]:
+def _read_varint(payload: Buffer, offset: int) -> tuple[int, int]:
     """Read a number at `offset`; return it and the offset after it."""
     value = 0
     for place in range(LONGEST_VARINT):
@@ -150,6 +152,14 @@ def _read_varint(payload: bytes, offset: int) -> tuple[int, int]:
 
 def join(*, lanes_log2: int, chunk_log2: int, head: bytes, sections: Sections) -> bytes:
     """Write a payload."""
+    parts = list_parts(lanes_log2=lanes_log2, chunk_log2=chunk_log2, head=head, sections=sections)
+    return b"".join(part.data if isinstance(part, np.ndarray) else part for part in parts)
+
+
+def list_parts(
+    *, lanes_log2: int, chunk_log2: int, head: bytes, sections: Sections
+) -> list[Buffer | NDArray[np.uint16]]:
+    """Write a payload as the parts that make it, one after another."""
     front = bytearray([FORMAT_VERSION << 4 | lanes_log2, chunk_log2])
     front += _varint(len(head)) + head
     for frame in sections.frames:
@@ -159,10 +169,10 @@ def join(*, lanes_log2: int, chunk_log2: int, head: bytes, sections: Sections) -
     parts = [bytes(front), sections.raw, *sections.frames]
     if len(sections.word_counts) and sum(map(len, parts)) % 2:
         parts.append(b"\0")
-    return b"".join([*parts, sections.ranges.data])
+    return [*parts, sections.ranges]
 
 
-def split_head(payload: bytes) -> tuple[int, int, bytes, int]:
+def split_head(payload: Buffer) -> tuple[int, int, bytes, int]:
     """Read the front of a payload: lanes_log2, chunk_log2, the head's bytes, and the offset after them.
 
     Raises
@@ -183,10 +193,10 @@ def split_head(payload: bytes) -> tuple[int, int, bytes, int]:
     size, offset = _read_varint(payload, 2)
     if size > len(payload) - offset:
         raise CorruptError(f"entropy payload names a head of {size} bytes with {len(payload) - offset} left")
-    return lanes_log2, chunk_log2, payload[offset : offset + size], offset + size
+    return lanes_log2, chunk_log2, bytes(payload[offset : offset + size]), offset + size
 
 
-def _read_sizes(payload: bytes, offset: int, chunks: int) -> tuple[list[int], int]:
+def _read_sizes(payload: Buffer, offset: int, chunks: int) -> tuple[list[int], int]:
     """Read one size for each chunk; their number is bounded by the bytes left before anything is allocated."""
     if chunks > len(payload) - offset:
         raise CorruptError(f"entropy payload has {len(payload) - offset} bytes left for {chunks} chunk sizes")
@@ -198,7 +208,7 @@ def _read_sizes(payload: bytes, offset: int, chunks: int) -> tuple[list[int], in
 
 
 def split_sections(
-    payload: bytes, offset: int, *, lanes: int, raw_bytes: int, zstd_chunks: int, range_chunks: Sequence[int]
+    payload: Buffer, offset: int, *, lanes: int, raw_bytes: int, zstd_chunks: int, range_chunks: Sequence[int]
 ) -> Sections:
     """Read what follows the head; the sizes in symbols are known from the head and the segments' lengths.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.entropy import layout
 from gpushrink.codec.entropy.engine import Engine, EngineName, RangeInput, resolve_engine
 from gpushrink.codec.entropy.head import KIND_CONSTANT, KIND_NEW_TABLE, KIND_OLD_TABLE, KIND_RAW, KIND_ZSTD
@@ -88,7 +89,7 @@ def encode_segments(
 
 
 def decode_segments(
-    payload: bytes,
+    payload: Buffer,
     lengths: Sequence[int] | NDArray[np.integer],
     *,
     engine: EngineName | Engine = "auto",

@@ -5,7 +5,7 @@ Source: docs/format-entropy.md#zstd.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ import numpy as np
 import zstandard
 from numpy.typing import NDArray
 
+from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.entropy.layout import zstd_chunk_bounds
 from gpushrink.errors import CorruptError
 
@@ -45,7 +46,7 @@ def encode_frames(symbols: NDArray[np.uint8], *, threads: int) -> list[bytes]:
     return run_over(compress, range(len(bounds) - 1), threads=threads)
 
 
-def decode_frames(frames: list[bytes], count: int, *, threads: int) -> NDArray[np.uint8]:
+def decode_frames(frames: Sequence[Buffer], count: int, *, threads: int) -> NDArray[np.uint8]:
     """Give back `count` symbols.
 
     Raises

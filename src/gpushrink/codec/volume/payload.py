@@ -12,13 +12,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.entropy import decode_segments, encode_segments
 from gpushrink.codec.entropy.engine import Engine, EngineName
 from gpushrink.codec.volume import tokens
 from gpushrink.codec.volume.parameters import Model
 from gpushrink.errors import CorruptError, NewerVersionError
 
-__all__ = ["MOST_AREA", "MOST_PLANES", "join_payload", "split_payload"]
+__all__ = ["MOST_AREA", "MOST_PLANES", "join_payload", "split_payload", "write_front"]
 
 # Version, then the counts of head numbers and coefficients, then the lengths of: entropy-coded
 # side tokens, side raw bits, entropy-coded tokens. The tokens' raw bits take the rest.
@@ -33,6 +34,12 @@ def join_payload(
     model: Model, counts: NDArray[np.int64], main_coded: bytes, main_raw: bytes, *, engine: EngineName | Engine
 ) -> bytes:
     """Write a slab: its model, its counts of shape (planes, contexts), its entropy-coded tokens and their raw bits."""
+    front = write_front(model, counts, len(main_coded), engine=engine)
+    return b"".join((front, main_coded, main_raw))
+
+
+def write_front(model: Model, counts: NDArray[np.int64], main_size: int, *, engine: EngineName | Engine) -> bytes:
+    """Write what comes before a slab's entropy-coded tokens, which are so many bytes."""
     head, coefficients = model.to_numbers()
     changes = np.diff(counts, axis=0, prepend=0).T.ravel()
     side = tokens.fold(np.concatenate([np.array(part, np.int64) for part in (head, coefficients, changes)]))
@@ -40,22 +47,21 @@ def join_payload(
     side_lengths = [len(head), len(coefficients), len(changes)]
     # The number of contexts, less one, leads: the counts' length follows from it.
     side_coded = bytes([model.context_count - 1]) + encode_segments(side_tokens, side_lengths, engine=engine)
-    header = _HEADER.pack(
-        _VERSION, len(head), len(coefficients), len(side_coded), len(side_raw), len(main_coded)
-    )  # fmt: skip
-    return b"".join((header, side_coded, side_raw, main_coded, main_raw))
+    header = _HEADER.pack(_VERSION, len(head), len(coefficients), len(side_coded), len(side_raw), main_size)
+    return b"".join((header, side_coded, side_raw))
 
 
 def split_payload(
-    payload: bytes, depth: int, area: int, *, engine: EngineName | Engine
-) -> tuple[Model, NDArray[np.int64], bytes, bytes]:
-    """Read and check what `join_payload` wrote, for `depth` planes of `area` samples.
+    payload: Buffer, depth: int, area: int, *, engine: EngineName | Engine
+) -> tuple[Model, NDArray[np.int64], memoryview, memoryview]:
+    """Read and check what `join_payload` wrote, for `depth` planes of `area` samples; the streams are views of it.
 
     Raises
     ------
     CorruptError
         If a part is missing, too long, or contradicts the others.
     """
+    whole = memoryview(payload).toreadonly()  # slices of bytes would be copies
     if len(payload) < _HEADER.size:
         raise CorruptError("a volume slab is shorter than its header; the archive is damaged")
     version, head_count, coefficient_count, *sizes = _HEADER.unpack_from(payload)
@@ -67,15 +73,15 @@ def split_payload(
     # Bounds that no model exceeds: 64 thresholds each way, four directions, 60 taps, three stages.
     if head_count > 4096 or coefficient_count > 1 << 20:
         raise CorruptError("a volume slab announces too many parameters; the archive is damaged")
-    side_coded, side_raw, main_coded = (payload[a:b] for a, b in pairwise(edges))
+    side_coded, side_raw, main_coded = (whole[a:b] for a, b in pairwise(edges))
     model, counts = _read_side(side_coded, side_raw, head_count, coefficient_count, depth, engine)
     if (counts < 0).any() or (counts.sum(axis=1) != area).any():
         raise CorruptError("the context counts of a volume slab do not add up; the archive is damaged")
-    return model, counts, main_coded, payload[edges[-1] :]
+    return model, counts, main_coded, whole[edges[-1] :]
 
 
 def _read_side(
-    coded: bytes, raw: bytes, head_count: int, coefficient_count: int, depth: int, engine: EngineName | Engine
+    coded: memoryview, raw: memoryview, head_count: int, coefficient_count: int, depth: int, engine: EngineName | Engine
 ) -> tuple[Model, NDArray[np.int64]]:
     if not coded:
         raise CorruptError("a volume slab has no parameters; the archive is damaged")

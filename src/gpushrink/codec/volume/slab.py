@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.entropy import decode_segments, encode_segments
 from gpushrink.codec.entropy.zstd_chunks import run_over
 from gpushrink.codec.volume import fit_sums
@@ -154,7 +155,7 @@ def _write(
 
 
 def decode_slab(
-    payload: bytes | memoryview,
+    payload: Buffer,
     *,
     shape: tuple[int, int, int],
     dtype: Any,
@@ -187,7 +188,7 @@ def decode_slab(
     kernels = _load_engine(engine)
     flipped = shape[1] > shape[2]
     depth, rows, columns = (shape[0], shape[2], shape[1]) if flipped else shape
-    model, counts, values = _read(bytes(payload), depth, rows * columns, kernels, engine, threads)
+    model, counts, values = _read(payload, depth, rows * columns, kernels, engine, threads)
     limits = np.iinfo(kind)
     if model.least < limits.min or model.least + model.span > limits.max:
         raise CorruptError("a volume slab holds values outside its sample type; the archive is damaged")
@@ -233,7 +234,7 @@ def _begin_plane(
 
 
 def _read(
-    payload: bytes, depth: int, area: int, kernels: ModuleType, engine: EngineName, threads: int
+    payload: Buffer, depth: int, area: int, kernels: ModuleType, engine: EngineName, threads: int
 ) -> tuple[Model, NDArray[np.int64], NDArray[np.uint16]]:
     """Read and check all parts of a payload."""
     model, counts, main_coded, main_raw = split_payload(payload, depth, area, engine=engine)
