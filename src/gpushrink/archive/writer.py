@@ -9,6 +9,7 @@ from typing import Protocol
 from gpushrink.archive import blocks, layout
 from gpushrink.archive.index import BlockRecord, pack_index, runs_of
 from gpushrink.archive.layout import BlockType
+from gpushrink.codec.buffers import Buffer
 from gpushrink.model import BlockCodec, Entry, Role
 
 __all__ = ["ArchiveWriter", "ByteSink"]
@@ -17,7 +18,7 @@ __all__ = ["ArchiveWriter", "ByteSink"]
 class ByteSink(Protocol):
     """Take bytes in order: a file, a pipe, or something that counts or hashes them."""
 
-    def write(self, data: bytes, /) -> object:
+    def write(self, data: Buffer, /) -> object:
         """Take all of `data`."""
 
 
@@ -41,7 +42,7 @@ class ArchiveWriter:
             self._block(BlockType.TREE, blocks.pack_tree(first, part))
 
     def data(
-        self, parts: Sequence[bytes], *, crc: int, codec: BlockCodec, role: Role, decoded: int, file_ids: Sequence[int]
+        self, parts: Sequence[Buffer], *, crc: int, codec: BlockCodec, role: Role, decoded: int, file_ids: Sequence[int]
     ) -> BlockRecord:
         """Write a DATA block; return its index row.
 
@@ -72,7 +73,7 @@ class ArchiveWriter:
     def _put(
         self,
         kind: BlockType,
-        parts: Sequence[bytes],
+        parts: Sequence[Buffer],
         crc: int,
         *,
         codec: int = 0,
@@ -88,6 +89,6 @@ class ArchiveWriter:
             self._write(part)
         return record
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, data: Buffer) -> None:
         self._sink.write(data)
         self.position += len(data)

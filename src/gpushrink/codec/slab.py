@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpushrink.codec import bytestream, planes
+from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.table import (
     CPU,
     References,
@@ -61,7 +62,7 @@ def encode_slab(
     references: References | None = None,
     slab_codec: SlabCodec = CPU,
     threads: int = 1,
-) -> tuple[BlockCodec, bytes]:
+) -> tuple[BlockCodec, Buffer]:
     """Code a slab with the volume codec, or with a simple stage where that comes out smaller.
 
     Parameters
@@ -79,10 +80,10 @@ def encode_slab(
 
     Returns
     -------
-    tuple of BlockCodec and bytes
+    tuple of BlockCodec and bytes or a view of them
         Never longer than `data`.
     """
-    candidates: list[tuple[BlockCodec, bytes | memoryview]] = [(BlockCodec.STORED, data)]
+    candidates: list[tuple[BlockCodec, Buffer]] = [(BlockCodec.STORED, data)]
     if sample.item_bytes <= 2:
         pattern = choose_slab_references(data, shape, sample)[1] if references is None else references
         coded = encode_slab_as_volume(
@@ -103,7 +104,8 @@ def encode_slab(
         kind, coded = bytestream.squeeze(data, effort={"fast": 0, "default": 3}.get(level, 4))
         candidates.append((BlockCodec(kind), coded))
     best, least = min(candidates, key=lambda pair: len(pair[1]))
-    return best, bytes(least)
+    # What is stored is the caller's memory, which serves the next slab.
+    return best, bytes(least) if best == BlockCodec.STORED else least
 
 
 class _Sizes(NamedTuple):

@@ -115,7 +115,12 @@ class _SymbolsPart:
 
 
 def encode_resident(
-    device: Device, symbols: DeviceArray, lengths: Sequence[NDArray[np.int64]], *, judge: bool = False
+    device: Device,
+    symbols: DeviceArray,
+    lengths: Sequence[NDArray[np.int64]],
+    *,
+    judge: bool = False,
+    own_zstd: bool = True,
 ) -> list[ResidentPayload]:
     """Code consecutive segments of uint8 symbols on the device, for several payloads at once.
 
@@ -127,6 +132,8 @@ def encode_resident(
         Symbols in each segment, an array for each payload.
     judge
         Find `judged_bytes` too: takes libzstd over the zstd segments. Without, it is the payload's own size.
+    own_zstd
+        Let the device write the frames of a payload with many; without, libzstd writes all.
     """
     sizes = [checked_lengths(one) for one in lengths]
     sizes = [one[one > 0] for one in sizes]
@@ -150,7 +157,7 @@ def encode_resident(
     ranges = _code_ranges(engine, _gather(device, symbols, whole.bounds, coded), whole, plans)
     zstd_sizes = whole.sum_by_part(kinds == KIND_ZSTD)
     by_zstd = _gather(device, symbols, whole.bounds, kinds == KIND_ZSTD)
-    frames = _compress(device, by_zstd, zstd_sizes)
+    frames = _compress(device, by_zstd, zstd_sizes, own_zstd)
     raw = _cut(_bytes_of(device, _gather(device, symbols, whole.bounds, kinds == KIND_RAW)),
                whole.sum_by_part(kinds == KIND_RAW))  # fmt: skip
     held = _cut(_bytes_of(device, by_zstd), zstd_sizes) if judge and any(frames) else [b""] * len(plans)
@@ -217,7 +224,7 @@ def _code_ranges(
     return [found.get(place, nothing) for place in range(len(plans))]
 
 
-def _compress(device: Device, symbols: DeviceArray, sizes: Sequence[int]) -> list[list[bytes]]:
+def _compress(device: Device, symbols: DeviceArray, sizes: Sequence[int], own_zstd: bool) -> list[list[bytes]]:
     """Write zstd frames of consecutive stretches of so many symbols: of many on the device, of few on the host.
 
     Which, follows from a stretch alone: its frames must not depend on what shares a batch with it.
@@ -227,7 +234,7 @@ def _compress(device: Device, symbols: DeviceArray, sizes: Sequence[int]) -> lis
     frames: list[list[bytes]] = []
     for cut, (begin, end) in zip(cuts, pairwise(edges), strict=True):
         own = symbols[begin:end]
-        if len(cut) - 1 >= FEWEST_DEVICE_CHUNKS:
+        if own_zstd and len(cut) - 1 >= FEWEST_DEVICE_CHUNKS:
             fresh = device.empty(len(own), np.uint8)  # whole words begin here; a stretch may begin anywhere
             device.copy(own, fresh)
             frames.append(device.compress_chunks(fresh, cut))

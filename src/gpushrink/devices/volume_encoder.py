@@ -113,8 +113,8 @@ class PaddedBatch:
 class BatchEncoding:
     """One way of encoding the slabs of a batch, on its way to bytes."""
 
-    def __init__(self, padded: PaddedBatch, way: Level, *, judge: bool) -> None:
-        self._padded, self._steer, self._judge = padded, way, judge
+    def __init__(self, padded: PaddedBatch, way: Level, *, judge: bool, own_zstd: bool) -> None:
+        self._padded, self._steer, self._judge, self._own_zstd = padded, way, judge, own_zstd
         self._device, self._geometry, self._layout = padded.device, padded.geometry, padded.layout
         self._planes, self._stage_size = padded.planes, padded.size
         self._models = [
@@ -183,7 +183,8 @@ class BatchEncoding:
         del self._residuals  # its memory serves the entropy stage
         coded, raw = self._split(values)
         del values
-        mains = encode_resident(device, coded, [own.sum(axis=0) for own in counts], judge=self._judge)
+        lengths = [own.sum(axis=0) for own in counts]
+        mains = encode_resident(device, coded, lengths, judge=self._judge, own_zstd=self._own_zstd)
 
         def join(place: int) -> ResidentPayload:
             # A slab's parameters are a few thousand tokens: copies and launches would take longer than the host does.

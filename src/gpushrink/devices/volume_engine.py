@@ -80,13 +80,15 @@ class DeviceVolumeCodec:
     ----------
     device
         Where the arrays live and the kernels run.
+    own_zstd
+        Let the device write zstd frames where there are many (`entropy_stage`); without, libzstd writes all.
     stepped
         Decode with one launch a step, where no block waits for another, instead of one launch for all. Slower; what is
         done anyway should a wait come to its end.
     """
 
-    def __init__(self, device: Device, *, stepped: bool = False) -> None:
-        self._device, self._stepped = device, stepped
+    def __init__(self, device: Device, *, own_zstd: bool = True, stepped: bool = False) -> None:
+        self._device, self._own_zstd, self._stepped = device, own_zstd, stepped
 
     def encode_slab(
         self, samples: NDArray[Any], *, level: str = "default", references: References = slab.CHAIN
@@ -134,8 +136,8 @@ class DeviceVolumeCodec:
         """Encode slabs whose planes are on the device already, one slab after another: shape (plane, row, column)."""
         padded = PaddedBatch(self._device, samples, depths, references)
         steer = LEVELS[level]
-        judge = bool(steer.rivals)
-        found = [BatchEncoding(padded, way, judge=judge).run() for way in (steer, *steer.rivals)]
+        judge, own_zstd = bool(steer.rivals), self._own_zstd
+        found = [BatchEncoding(padded, way, judge=judge, own_zstd=own_zstd).run() for way in (steer, *steer.rivals)]
         # The first of equally short ones, as the CPU path takes it.
         best = [min(ways, key=lambda one: one.judged_bytes) for ways in zip(*found, strict=True)]
         return on_host(lambda one: join_large(one.parts), best)

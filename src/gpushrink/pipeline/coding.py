@@ -10,6 +10,7 @@ import numpy as np
 
 from gpushrink.archive import blocks
 from gpushrink.codec import bytestream
+from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.headers import encode_headers
 from gpushrink.codec.slab import LEVELS, encode_slab
 from gpushrink.codec.table import SlabCodec
@@ -40,7 +41,7 @@ class Coded:
         Instead of these: SHA-256 of files, by the ids of those that have it.
     """
 
-    parts: tuple[bytes, ...] = ()
+    parts: tuple[Buffer, ...] = ()
     crc: int = 0
     codec: BlockCodec = BlockCodec.STORED
     role: Role = Role.OPAQUE
@@ -185,7 +186,7 @@ def _encode(job: BytesJob, data: bytes, effort: int) -> Coded:
     return _finish(job, BlockCodec(kind), coded, len(data))
 
 
-def _finish(job: BytesJob | SlabJob, codec: BlockCodec, coded: bytes, decoded: int) -> Coded:
+def _finish(job: BytesJob | SlabJob, codec: BlockCodec, coded: Buffer, decoded: int) -> Coded:
     role = job.role if isinstance(job, BytesJob) else Role.PIXELS
     head = blocks.pack_data_head(decoded, job.targets)
     ids = tuple({target.file_id for target in job.targets})

@@ -16,11 +16,10 @@ from gpushrink.devices.device import Device
 from gpushrink.devices.device_pool import DevicePool
 from gpushrink.devices.volume_engine import DeviceVolumeCodec, decode_need, encode_need
 from gpushrink.errors import DeviceUnavailableError, UsageError
+from gpushrink.pipeline.auto_device import AutoSlabCodec, has_cuda_packages
 
 __all__ = ["DeviceSlabCodec", "open_slab_codec"]
 
-# The CPU until the CUDA path has been run and measured on a card; then "cuda:all,cpu".
-_AUTO: Final = "cpu"
 # While one batch's kernels run, the host solves for another, and a third is on its way to or from the card.
 _BATCHES_A_DEVICE: Final = 3
 _MOST_SLABS: Final = 8
@@ -60,10 +59,12 @@ class DeviceSlabCodec:
         The devices.
     spare
         What takes a slab that no device has the memory for; None makes that an error. The bytes are the same.
+    own_zstd
+        Let the devices write zstd frames where there are many; without, all bytes are the CPU's.
     """
 
-    def __init__(self, pool: DevicePool, *, spare: SlabCodec | None = None) -> None:
-        self._pool, self._spare = pool, spare
+    def __init__(self, pool: DevicePool, *, spare: SlabCodec | None = None, own_zstd: bool = True) -> None:
+        self._pool, self._spare, self._own_zstd = pool, spare, own_zstd
         places = _BATCHES_A_DEVICE * pool.device_count
         self._encoder: Combiner[_Encoding, Buffer] = Combiner(self._encode, places=places, limit=self._limit)
         self._decoder: Combiner[_Decoding, NDArray[Any]] = Combiner(self._decode, places=places, limit=self._limit)
@@ -98,7 +99,7 @@ class DeviceSlabCodec:
 
     def _encode(self, requests: Sequence[_Encoding]) -> Sequence[Buffer]:
         def work(device: Device) -> Sequence[Buffer]:
-            return DeviceVolumeCodec(device).encode_slabs(
+            return DeviceVolumeCodec(device, own_zstd=self._own_zstd).encode_slabs(
                 [one.stack for one in requests],
                 level=requests[0].level,
                 references=[one.references for one in requests],
@@ -136,8 +137,9 @@ def open_slab_codec(device: str, *, device_memory: int | None = None) -> SlabCod
     ----------
     device
         ``"cpu"``; ``"cuda"``, ``"cuda:N"``, ``"cuda:N,M"`` or ``"cuda:all"``, each of these also with ``",cpu"`` behind
-        it, and the CPU takes the slabs that no card has the memory for; ``"auto"``, which is the CPU until the CUDA
-        path has been measured on a card; ``"host"``, the kernels emulated on the CPU, for tests of this project.
+        it, and the CPU takes the slabs that no card has the memory for; ``"auto"``, which begins on the CPU and goes on
+        with all cards where there are any and the work is long enough; ``"host"``, the kernels emulated on the CPU,
+        for tests of this project.
     device_memory
         The most bytes of each device's memory to use; None for what is free.
 
@@ -148,10 +150,11 @@ def open_slab_codec(device: str, *, device_memory: int | None = None) -> SlabCod
     DeviceUnavailableError
         If a device or a library it needs is missing; ``gpushrink doctor`` says which.
     """
-    wanted = _AUTO if device == "auto" else device
-    if wanted == "cpu":
+    if device == "cpu":
         return CPU
-    cards, spare = wanted.removesuffix(",cpu"), CPU if wanted.endswith(",cpu") else None
+    if device == "auto":
+        return AutoSlabCodec(lambda: _open_cards(device_memory)) if has_cuda_packages() else CPU
+    cards, spare = device.removesuffix(",cpu"), CPU if device.endswith(",cpu") else None
     kind, _, numbers = cards.partition(":")
     ordinals = _ordinals(kind, numbers) if kind in ("cuda", "host") else None
     if ordinals is None or (":" in cards and not numbers):
@@ -159,6 +162,20 @@ def open_slab_codec(device: str, *, device_memory: int | None = None) -> SlabCod
         raise UsageError(f"device {device!r} is none of {known}")
     devices = [_open(kind, ordinal, device_memory) for ordinal in ordinals]
     return DeviceSlabCodec(DevicePool(devices, memory_bytes=device_memory), spare=spare)
+
+
+def _open_cards(device_memory: int | None) -> SlabCodec | None:
+    """Open all cards, the CPU as a spare; None if there is none that works."""
+    from gpushrink.devices.cuda import CudaDevice
+
+    try:
+        devices = [CudaDevice(ordinal, memory_bytes=device_memory) for ordinal in range(CudaDevice.count())]
+    except DeviceUnavailableError:
+        return None
+    if not devices:
+        return None
+    # Frames by libzstd: which slabs a card gets depends on time, and no byte may.
+    return DeviceSlabCodec(DevicePool(devices, memory_bytes=device_memory), spare=CPU, own_zstd=False)
 
 
 def _ordinals(kind: str, numbers: str) -> list[int] | None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from gpushrink.codec.buffers import Buffer
 from gpushrink.errors import DestinationError, InputError
 
 __all__ = ["NewFile", "StandardOutput", "default_threads", "open_archive"]
@@ -65,7 +66,7 @@ def _explained_output() -> Iterator[None]:
 class StandardOutput:
     """Write an archive to standard output, saying plainly when the reader went away."""
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Buffer) -> None:
         """Write all of `data`.
 
         Raises
@@ -125,7 +126,7 @@ class NewFile:
                 self._stream.close()
             self._part.unlink(missing_ok=True)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Buffer) -> None:
         """Write all of `data`.
 
         What was written goes to the disk while more is made: `commit` then has little left to wait for.

@@ -120,7 +120,7 @@ def pack_to_sink(
     walk = walk_sources(sources)
     scan = scan_files(walk.found)
     report = _first_lines(walk, scan)
-    report.threads, report.level, report.engine = threads, level, slab_codec.name
+    report.threads, report.level = threads, level
     writer = ArchiveWriter(sink)
     with progress(report.source_bytes, 0) as bar, ThreadPoolExecutor(threads) as pool:
         writer.begin([item.entry for item in walk.found])
@@ -147,6 +147,7 @@ def pack_to_sink(
             done += coded.decoded
             bar.advance_to(done)
         report.archive_bytes = writer.finish()
+    report.engine = slab_codec.name  # known at the end: cards may have joined
     report.seconds = time.perf_counter() - began
     return report
 

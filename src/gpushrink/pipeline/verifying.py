@@ -8,6 +8,7 @@ import threading
 from typing import BinaryIO, cast
 
 from gpushrink.archive.writer import ByteSink
+from gpushrink.codec.buffers import Buffer
 from gpushrink.pipeline.unpacking import RestoreReport, verify_archive
 
 __all__ = ["ProvingTee"]
@@ -30,7 +31,7 @@ class ProvingTee:
         self._thread = threading.Thread(target=self._prove, name="gpushrink-verify", daemon=True)
         self._thread.start()
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: Buffer) -> None:
         """Pass `data` on."""
         self._sink.write(data)
         self._queue.put(bytes(data))

@@ -1,0 +1,106 @@
+"""The device ``auto``: the CPU at once, and cards as soon as they have shown that they write the same bytes.
+
+A card takes a second or two to open, and some twenty the first time on a machine, for its kernels to be compiled. So
+work begins on the CPU; when there is enough of it, the cards are opened beside it, tried on a slab of the level in use,
+and take over. No byte depends on when that is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpushrink.codec.buffers import Buffer
+from gpushrink.codec.table import CPU, SlabCodec
+
+__all__ = ["AutoSlabCodec", "has_cuda_packages"]
+
+# Below so many bytes of samples a card is not open before the CPU is done.
+_WORTHWHILE_BYTES: Final = 512 << 20
+_CHAIN: Final = ((1, 2),)
+
+
+def has_cuda_packages() -> bool:
+    """Tell whether the packages of a card's path are installed, without importing them."""
+    try:
+        return find_spec("cupy") is not None and find_spec("nvidia.nvcomp") is not None
+    except ModuleNotFoundError:
+        return False
+
+
+class AutoSlabCodec:
+    """Run the volume codec on the CPU, and on cards once they are open and proven; safe to call from many threads.
+
+    Parameters
+    ----------
+    open_cards
+        Opens them, on a thread of its own; gives None where none works. They must write the CPU's bytes.
+    worthwhile_bytes
+        After so many bytes of samples the cards are opened.
+    """
+
+    def __init__(
+        self, open_cards: Callable[[], SlabCodec | None], *, worthwhile_bytes: int = _WORTHWHILE_BYTES
+    ) -> None:
+        self._open_cards, self._worthwhile = open_cards, worthwhile_bytes
+        self._seen = 0
+        self._lock = threading.Lock()
+        self._opener: threading.Thread | None = None
+        self._cards: SlabCodec | None = None
+
+    @property
+    def name(self) -> str:
+        """Name what has been at work."""
+        return CPU.name if self._cards is None else f"{CPU.name}, then {self._cards.name}"
+
+    def encode(
+        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
+    ) -> Buffer:
+        """Encode; see `gpushrink.codec.table.SlabCodec`."""
+        codec = self._choose(stack.nbytes, (level,))
+        return codec.encode(stack, level=level, references=references, threads=threads)
+
+    def decode(self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Decode; see `gpushrink.codec.table.SlabCodec`."""
+        codec = self._choose(int(np.prod(shape)) * np.dtype(dtype).itemsize, ("default", "fast", "max"))
+        return codec.decode(payload, shape=shape, dtype=dtype)
+
+    def _choose(self, size_bytes: int, levels: Sequence[str]) -> SlabCodec:
+        if self._cards is not None:
+            return self._cards
+        with self._lock:
+            self._seen += size_bytes
+            if self._opener is None and self._seen >= self._worthwhile:
+                # No daemon: a process must not end within a driver's call. `_open` looks whether it is wanted still.
+                self._opener = threading.Thread(target=self._open, args=[levels])
+                self._opener.start()
+        return CPU
+
+    def _open(self, levels: Sequence[str]) -> None:
+        """Open the cards and let them show what they do; what fails here leaves the work to the CPU."""
+        try:
+            cards = self._open_cards()
+            if cards is not None and all(_is_wanted() and _agrees(cards, level) for level in levels):
+                self._cards = cards
+        except Exception:  # whatever a driver may raise: `gpushrink doctor` is where it is looked into
+            return
+
+
+def _is_wanted() -> bool:
+    """Tell whether the process has not come to its end meanwhile."""
+    return threading.main_thread().is_alive()
+
+
+def _agrees(cards: SlabCodec, level: str) -> bool:
+    """Tell whether a small slab becomes the CPU's bytes on the cards, and these bytes the slab again."""
+    z, y, x = np.ogrid[:4, :40, :50]
+    stack = (300 * np.sin(x / 7 + z) + 9 * y + np.random.default_rng(1).normal(0, 9, (4, 40, 50))).astype(np.int16)
+    expected = CPU.encode(stack, level=level, references=_CHAIN)
+    coded = cards.encode(stack, level=level, references=_CHAIN)
+    back = cards.decode(bytes(expected), shape=(4, 40, 50), dtype=stack.dtype)
+    return bytes(coded) == bytes(expected) and np.array_equal(back, stack)
