@@ -19,7 +19,8 @@ _DEVICE = typer.Option(
     "auto",
     "--device",
     metavar="DEVICE",
-    help="auto (the CPU, cards too for large studies), cpu, cuda, cuda:N,M or cuda:all; ,cpu behind it takes what no card has memory for.",
+    help="auto (the CPU, and cards for large studies), cpu, cuda, cuda:N,M or cuda:all; with ,cpu behind it the CPU "
+    "takes what no card has memory for.",
 )
 _DEVICE_MEMORY = typer.Option(
     None, "--device-memory", min=1, metavar="MB", help="The most memory to use of each device, in MB."
