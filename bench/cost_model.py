@@ -1,11 +1,15 @@
-"""What each kernel must move and compute for a sample, and the bound that follows on a card. Nothing here is measured.
+"""What each kernel must move and compute for a sample, and the bound that follows on a card.
 
-python bench/cost_model.py      prints the tables of docs/cost-model.md
+python bench/cost_model.py                      prints the tables of docs/cost-model.md, computed
+python bench/cost_model.py --measured RESULT    with a column of what a card had, out of a result of bench/gpu.py
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 LINE_US = (1.5, 3)
 LAUNCH_US = 5
@@ -57,8 +61,8 @@ CARDS = (
 )
 
 # Of the voxels of a slab so many are fitted to, and fewer looked at for the contexts' weights (level default).
-FITTED = 260_000 / (32 * 512 * 512)
-WEIGHED = 20_000 / (32 * 512 * 512)
+FITTED = 283_000 / (32 * 512 * 512)
+WEIGHED = 40_000 / (32 * 512 * 512)
 
 # predict_stage 1 and decode_planes: 40 coefficients of the class, from shared memory; that the classes of a warp
 # take 1.5 passes a load is a guess, and the first thing to measure (out of a cache it would be 8). The fit has rows of
@@ -68,7 +72,7 @@ COSTS = (
     Cost("encode", "pad_planes", 45, 2, 4, ("pad_planes",)),
     Cost("encode", "draw, classify, order", FITTED * 400, FITTED * 60, FITTED * 75,
          ("draw_sample", "classify_sample", "order_sample")),
-    Cost("encode", "measure_noise, twice", FITTED * 200, FITTED * 40, FITTED * 130, ("measure_noise",)),
+    Cost("encode", "measure_noise", FITTED * 100, FITTED * 20, FITTED * 65, ("measure_noise",)),
     Cost("encode", "sum_products, both stages", FITTED * 6 * (209 + 819), FITTED * (2 * (209 + 819) + 120),
          FITTED * 200, ("sum_products",)),
     Cost("encode", "gather_magnitudes", WEIGHED * 300, WEIGHED * 80, WEIGHED * 160, ("gather_magnitudes",)),
@@ -77,9 +81,10 @@ COSTS = (
     Cost("encode", "pad_residuals", 20, 0.2, 0.2, ("pad_residuals",)),
     Cost("encode", "find_contexts", 260, 84, 5, ("find_contexts",)),
     Cost("encode", "gather_values", 70, 14, 5, ("gather_values",)),
-    Cost("encode", "split_tokens", 45, 3, 5, ("split_tokens", "write_raw_bits")),
+    Cost("encode", "split_tokens", 45, 3, 5, ("split_tokens", "write_raw_bits", "sum_tiles")),
     Cost("encode", "count_symbols", 8, 2, 1, ("count_symbols",)),
     Cost("encode", "rans_encode and gather", 60, 6, 4.1, ("rans_encode", "rans_gather")),
+    Cost("encode", "copy_pieces", 3, 0.1, 2, ("copy_pieces",)),
     Cost("decode", "rans_decode", 45, 6, 1.6, ("rans_decode",)),
     Cost("decode", "join_tokens", 35, 3, 4, ("count_raw_bits", "join_tokens")),
     Cost("decode", "decode_planes", 710, 140, 13, ("decode_planes",)),
@@ -110,13 +115,35 @@ def decode_rate(card: Card, slabs: int, line_us: float) -> float:
     return planes * 512 * 512 * SAMPLE_BYTES / seconds / 1e9
 
 
+def measured_rate(cost: Cost, kernels: dict[str, dict[str, float]]) -> str:
+    """Give GB/s of pixel data that a card had in a row's kernels, as `bench/gpu.py` found it; empty for none."""
+    found = [kernels[name] for name in cost.kernels if name in kernels]
+    if not found:
+        return ""
+    return f"{1 / sum(1 / kernel['gb_per_s_of_pixels'] for kernel in found):,.0f}"
+
+
+def read_kernels(path: Path, content: str) -> dict[str, dict[str, float]]:
+    """Read the kernels' times for one content, say "generated CT, default", from a result of `bench/gpu.py`."""
+    steps = json.loads(path.read_text(encoding="utf-8"))
+    kernels: dict[str, dict[str, float]] = steps["codec"]["result"]["kernels"][content]
+    return kernels
+
+
 def main() -> None:
     """Print the tables."""
-    heads = " | ".join(card.name for card in CARDS)
-    print(f"| way | kernel | instructions | cache passes | bytes | {heads} |\n|{'---|' * (5 + len(CARDS))}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measured", type=Path, help="a result of bench/gpu.py, for a column of what a card had")
+    parser.add_argument("--content", default="ct-ge-lightspeed16-chest-1.25mm, default", help="which of its contents")
+    options = parser.parse_args()
+    kernels = read_kernels(options.measured, options.content) if options.measured else {}
+    heads = " | ".join(card.name for card in CARDS) + (" | measured" if kernels else "")
+    columns = len(CARDS) + bool(kernels)
+    print(f"| way | kernel | instructions | cache passes | bytes | {heads} |\n|{'---|' * (5 + columns)}")
     for cost in COSTS:
         found = [seconds_a_sample(cost, card) for card in CARDS]
         cells = " | ".join(f"{SAMPLE_BYTES / seconds / 1e9:,.0f} ({name})" for seconds, name in found)
+        cells += f" | {measured_rate(cost, kernels)}" if kernels else ""
         print(
             f"| {cost.way} | {cost.name} | {cost.instructions:.0f} | {cost.transactions:.0f} | {cost.memory_bytes:.3g}"
             f" | {cells} |"
@@ -124,7 +151,11 @@ def main() -> None:
     for way in ("encode", "decode"):
         sums = [sum(seconds_a_sample(cost, card)[0] for cost in COSTS if cost.way == way) for card in CARDS]
         cells = " | ".join(f"**{SAMPLE_BYTES / total / 1e9:.0f}**" for total in sums)
+        if kernels:
+            rates = [one["gb_per_s_of_pixels"] for one in kernels.values() if one["way"] == way]
+            cells += f" | **{1 / sum(1 / rate for rate in rates):.1f}**"
         print(f"| {way} | all, one after another | | | | {cells} |")
+    heads = " | ".join(card.name for card in CARDS)
     print(f"\n| slabs at once | a line takes | {heads} |\n|{'---|' * (2 + len(CARDS))}")
     for slabs in (1, 4, 8, 30):
         for line_us in (*LINE_US, LAUNCH_US):

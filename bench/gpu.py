@@ -14,6 +14,7 @@ import datetime as dt
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -94,7 +95,8 @@ class Report:
         self._budget, self._started = options.budget, started
         self.failed = False
         self._steps: dict[str, Any] = {}
-        name = f"{platform.node().split('.')[0] or 'machine'}-{dt.date.today():%Y%m%d}-{revision()}-{options.device}"
+        what = card() if options.device == "cuda" else "emulation"
+        name = f"{re.sub('[^a-z0-9]+', '-', what.lower())}-{dt.date.today():%Y-%m-%d}-{revision()}"
         options.out.mkdir(parents=True, exist_ok=True)
         self._path: Path = options.out / f"{name}.json"
 
@@ -142,6 +144,12 @@ def revision() -> str:
     """Give the commit's short name, or 'unknown' outside a checkout."""
     done = _command(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"])
     return done.strip() or "unknown"
+
+
+def card() -> str:
+    """Give the name of the first card."""
+    found = _command(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]).splitlines()
+    return found[0].strip() if found else "no card"
 
 
 def _command(command: list[str]) -> str:
