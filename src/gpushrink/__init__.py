@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from gpushrink.pipeline.demo import DemoReport, run_demo
     from gpushrink.pipeline.describing import ArchiveInfo
     from gpushrink.pipeline.packing import PackReport
-    from gpushrink.pipeline.unpacking import RestoreReport
+    from gpushrink.pipeline.restore_report import RestoreReport
     from gpushrink.pipeline.volumes import VolumeInfo
 
 __all__ = [
@@ -48,7 +48,7 @@ _HOME = {
     "Geometry": "dicom.geometry",
     "PackReport": "pipeline.packing",
     "Rescale": "dicom.geometry",
-    "RestoreReport": "pipeline.unpacking",
+    "RestoreReport": "pipeline.restore_report",
     "VolumeInfo": "pipeline.volumes",
     "catalogue": "pipeline.api",
     "describe_archive": "pipeline.api",

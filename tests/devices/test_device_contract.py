@@ -14,7 +14,7 @@ from gpushrink.codec.buffers import join_large
 from gpushrink.codec.entropy import decode_segments, encode_segments
 from gpushrink.codec.volume.geometry import References
 from gpushrink.codec.volume.slab import CHAIN, decode_slab, encode_slab
-from gpushrink.devices import entropy_stage
+from gpushrink.devices import zstd_frames
 from gpushrink.devices.cuda import CudaDevice
 from gpushrink.devices.device import Device
 from gpushrink.devices.device_check import check_device
@@ -163,7 +163,7 @@ def test_every_kind_of_segment_crosses_between_device_and_cpu(
     device: Device, fewest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """rANS, constant, raw and zstd segments: what a device codes the CPU reads, and the other way round."""
-    monkeypatch.setattr(entropy_stage, "FEWEST_DEVICE_CHUNKS", fewest)
+    monkeypatch.setattr(zstd_frames, "FEWEST_DEVICE_CHUNKS", fewest)
     rng = np.random.default_rng(7)
     repeats = np.tile(rng.integers(0, 250, 3000, dtype=np.uint8), 50)
     repeats[rng.integers(0, len(repeats), 2000)] = 251

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gpushrink.codec.buffers import join_large
 from gpushrink.codec.entropy import decode_segments, encode_segments
-from gpushrink.devices import entropy_stage
+from gpushrink.devices import zstd_frames
 from gpushrink.devices.device import DeviceArray
 from gpushrink.devices.emulation.build import find_compiler
 from gpushrink.devices.entropy_stage import ResidentPayload, decode_resident, encode_resident
@@ -98,7 +98,7 @@ def test_resident_payloads_of_a_batch_equal_those_of_one_alone() -> None:
 
 def test_resident_zstd_goes_through_the_device_and_changes_frames_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Enough chunks of 64 KiB reach the device's own zstd; the choices, and the size they go by, stay the CPU's."""
-    monkeypatch.setattr(entropy_stage, "FEWEST_DEVICE_CHUNKS", 3)
+    monkeypatch.setattr(zstd_frames, "FEWEST_DEVICE_CHUNKS", 3)
     symbols, lengths = mixed()
     device = OtherZstd()
     expected = encode_segments(symbols, lengths, engine="numpy")
@@ -115,7 +115,7 @@ def test_resident_zstd_goes_through_the_device_and_changes_frames_alone(monkeypa
 
 def test_resident_frames_do_not_depend_on_what_shares_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A payload of few chunks beside one of many is coded as it is alone."""
-    monkeypatch.setattr(entropy_stage, "FEWEST_DEVICE_CHUNKS", 3)
+    monkeypatch.setattr(zstd_frames, "FEWEST_DEVICE_CHUNKS", 3)
     symbols, lengths = mixed()
     zstd = slice(int(lengths[:2].sum()), int(lengths[:3].sum()))
     few = symbols[zstd][:100_000]
@@ -142,7 +142,7 @@ def test_resident_frame_that_lies_is_refused_before_or_by_the_device(
     damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frame that names another size, or is none, never reaches the device; one broken inside is refused there."""
-    monkeypatch.setattr(entropy_stage, "FEWEST_DEVICE_CHUNKS", 1)
+    monkeypatch.setattr(zstd_frames, "FEWEST_DEVICE_CHUNKS", 1)
     symbols, lengths = mixed()
     device = OtherZstd()
     payload = bytearray(encode_segments(symbols, lengths, engine="numpy"))

@@ -13,7 +13,8 @@ from gpushrink.errors import (
     NotAnArchiveError,
     TruncatedError,
 )
-from gpushrink.pipeline.unpacking import RestoreReport, restore_all, verify_archive
+from gpushrink.pipeline.restore_report import RestoreReport
+from gpushrink.pipeline.unpacking import restore_all, verify_archive
 
 Victim = tuple[bytes, dict[bytes, bytes]]
 

@@ -16,7 +16,8 @@ from gpushrink.pipeline.device import open_slab_codec
 from gpushrink.pipeline.files import NewFile, StandardOutput, default_threads, open_archive
 from gpushrink.pipeline.packing import PackReport, pack_to_sink
 from gpushrink.pipeline.progress import ProgressFactory, silent
-from gpushrink.pipeline.unpacking import RestoreReport, unpack_archive, verify_archive
+from gpushrink.pipeline.restore_report import RestoreReport
+from gpushrink.pipeline.unpacking import unpack_archive, verify_archive
 from gpushrink.pipeline.verifying import ProvingTee
 
 __all__ = ["catalogue", "describe_archive", "pack", "unpack", "verify"]

@@ -7,7 +7,6 @@ import os
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,18 +18,14 @@ from gpushrink.archive.restore import FolderKeeper, Keeper, NullKeeper
 from gpushrink.archive.restorer import Proof, Restorer
 from gpushrink.codec.table import CPU, SlabCodec, decode_block
 from gpushrink.errors import (
-    ArchiveError,
     CorruptError,
-    GpushrinkError,
-    NewerVersionError,
-    TruncatedError,
-    UnsafePathError,
     UsageError,
 )
 from gpushrink.model import BlockCodec, EntryKind
 from gpushrink.pipeline.progress import ProgressFactory, silent
+from gpushrink.pipeline.restore_report import RestoreReport
 
-__all__ = ["RestoreReport", "restore_all", "restore_some", "unpack_archive", "verify_archive"]
+__all__ = ["restore_all", "restore_some", "unpack_archive", "verify_archive"]
 
 # Coded and decoded bytes on their way: what bounds memory, whatever the number of threads. Sixteen large slabs fit.
 _FLIGHT_BYTES = 384 << 20
@@ -41,63 +36,8 @@ _PROOF_BYTES = 64 << 20
 _PROOFS = 8
 # Threads that hash and write are few, and of their own: behind slabs that wait for a device they would come too late.
 _DECODERS_A_PROVER = 4
-_MOST_DAMAGE = 1000
 
 Decoded = tuple[blocks.DataBlock, memoryview]
-
-
-@dataclass(slots=True)
-class RestoreReport:
-    """Say what an unpack or a verify brought back.
-
-    Parameters
-    ----------
-    files, size
-        Proven files and their size.
-    failures
-        Path and reason for each file, link or folder that was not brought back.
-    damage
-        What is wrong with the archive itself, in order of place.
-    """
-
-    files: int = 0
-    folders: int = 0
-    links: int = 0
-    size: int = 0
-    archive_bytes: int = 0
-    failures: list[tuple[bytes, GpushrinkError]] = field(default_factory=list)
-    damage: list[ArchiveError] = field(default_factory=list)
-
-    def note(self, error: ArchiveError) -> None:
-        """Take in damage; of very much, the first thousand and one of each kind are enough to say."""
-        error.__traceback__ = error.__context__ = None  # they would keep whole blocks alive
-        if len(self.damage) < _MOST_DAMAGE or not any(type(error) is type(known) for known in self.damage):
-            self.damage.append(error)
-
-    def worst(self) -> GpushrinkError | None:
-        """Return the error that the whole run should end with, or None if all is well."""
-        kinds: list[GpushrinkError] = [*self.damage, *(error for _, error in self.failures)]
-        for kind in (NewerVersionError, UnsafePathError, TruncatedError, CorruptError):
-            found = next((error for error in kinds if isinstance(error, kind)), None)
-            if found is not None and not (kind is TruncatedError and _has_corruption(self.damage)):
-                lost = f"; {len(self.failures)} entries were not brought back" if self.failures else ""
-                return kind(f"{found}{lost}")
-        return kinds[0] if kinds else None
-
-    def as_json(self) -> dict[str, object]:
-        """Return the report as values that JSON can hold."""
-        return {
-            "files": self.files,
-            "folders": self.folders,
-            "links": self.links,
-            "bytes": self.size,
-            "archive_bytes": self.archive_bytes,
-            "failures": [
-                {"path": os.fsdecode(path).encode("utf-8", "replace").decode(), "error": str(error)}
-                for path, error in self.failures
-            ],
-            "damage": [str(error) for error in self.damage],
-        }
 
 
 def unpack_archive(
@@ -400,10 +340,6 @@ def _fill(report: RestoreReport, restorer: Restorer, length: int) -> RestoreRepo
     report.archive_bytes = length
     report.failures = [(restorer.entries[i].path, error) for i, error in sorted(restorer.failures.items())]
     return report
-
-
-def _has_corruption(damage: Iterable[ArchiveError]) -> bool:
-    return any(isinstance(error, CorruptError) for error in damage)
 
 
 def _length(stream: BinaryIO) -> int:

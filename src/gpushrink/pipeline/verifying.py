@@ -9,7 +9,8 @@ from typing import BinaryIO, cast
 
 from gpushrink.archive.writer import ByteSink
 from gpushrink.codec.buffers import Buffer
-from gpushrink.pipeline.unpacking import RestoreReport, verify_archive
+from gpushrink.pipeline.restore_report import RestoreReport
+from gpushrink.pipeline.unpacking import verify_archive
 
 __all__ = ["ProvingTee"]
 

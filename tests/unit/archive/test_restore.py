@@ -17,7 +17,8 @@ from gpushrink.archive.restorer import Proof
 from gpushrink.errors import CorruptError, DestinationError, GpushrinkError, UnsafePathError
 from gpushrink.model import Entry, EntryKind, Target
 from gpushrink.pipeline import api
-from gpushrink.pipeline.unpacking import RestoreReport, unpack_archive
+from gpushrink.pipeline.restore_report import RestoreReport
+from gpushrink.pipeline.unpacking import unpack_archive
 
 posix = pytest.mark.skipif(os.name == "nt", reason="this file system keeps no such thing")
 
