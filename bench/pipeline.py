@@ -44,13 +44,12 @@ import numpy as np
 
 import gpushrink
 from gpushrink.dicom.synthetic import write_series
-from gpushrink.pipeline import api
 
 _STAGES: tuple[tuple[str, str], ...] = (
     ("gpushrink.pipeline.packing", "walk_sources scan_files plan_jobs"),
     ("gpushrink.pipeline.coding", "encode_slab encode_headers read_and_hash read_ranges hash_file _finish"),
     ("gpushrink.codec.slab", "encode_slab_as_volume _measure"),
-    ("gpushrink.codec.volume", "choose_references"),
+    ("gpushrink.codec.volume", "find_likely_references try_references"),
     ("gpushrink.archive.writer", "ArchiveWriter.data ArchiveWriter.hashes"),
     ("gpushrink.pipeline.files", "NewFile.commit"),
     ("gpushrink.pipeline.unpacking", "_decode"),
@@ -119,7 +118,7 @@ def main() -> int:
         study = options.data or base / "study"
         make_study(study, options.series, options.slices)
         codec = NullCodec(options.wait / 1e3)
-        with mock.patch.object(api, "open_slab_codec", return_value=codec):
+        with mock.patch("gpushrink.pipeline.device.open_slab_codec", return_value=codec):
             gpushrink.pack(study, base / "a.gsz", level=options.level, verify=False, threads=2)  # compiles, warms
             for threads in options.threads:
                 measure(study, base, codec, threads, options)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.table import CPU
 from gpushrink.codec.volume.slab import CHAIN, encode_slab
+from gpushrink.errors import CorruptError
 from gpushrink.pipeline import device as resolving
 from gpushrink.pipeline.auto_device import AutoSlabCodec
 from gpushrink.pipeline.device import open_slab_codec
@@ -80,6 +81,59 @@ def test_auto_stays_on_the_cpu_where_cards_do_not_prove_themselves(failure: str)
     assert codec.encode(STACK, level="default", references=CHAIN) == expected
     assert opened(codec).encode(STACK, level="default", references=CHAIN) == expected
     assert codec.name == CPU.name
+
+
+def test_auto_goes_back_to_the_cpu_when_a_card_fails_later() -> None:
+    """A driver's error after the cards took over costs no slab: the CPU does it, and all that follow."""
+
+    class Failing(Cards):
+        def encode(self, stack: NDArray[Any], **options: Any) -> Buffer:
+            if self.calls >= 2:
+                raise RuntimeError("an illegal memory access was encountered")
+            return super().encode(stack, **options)
+
+    cards, expected = Failing(), encode_slab(STACK)
+    codec = AutoSlabCodec(lambda: cards, worthwhile_bytes=1)
+    codec.encode(STACK, level="default", references=CHAIN)
+    opened(codec)
+    assert codec._cards is cards
+    assert codec.encode(STACK, level="default", references=CHAIN) == expected
+    assert codec._cards is None
+    assert codec.encode(STACK, level="default", references=CHAIN) == expected
+
+
+def test_auto_leaves_damage_to_be_told() -> None:
+    """A damaged payload is the archive's fault, not the card's: the error is the CPU's, and the card goes on."""
+
+    class Careful(Cards):
+        def decode(self, payload: Buffer, **options: Any) -> NDArray[Any]:
+            if len(payload) == 3:
+                raise CorruptError("damaged")
+            return super().decode(payload, **options)
+
+    cards = Careful()
+    codec = AutoSlabCodec(lambda: cards, worthwhile_bytes=1)
+    codec.encode(STACK, level="fast", references=CHAIN)
+    opened(codec)
+    with pytest.raises(CorruptError):
+        codec.decode(b"bad", shape=(2, 9, 11), dtype=STACK.dtype)
+    assert codec._cards is cards
+
+
+def test_auto_does_not_open_cards_for_work_that_has_ended() -> None:
+    """What is still opening when the work ends is given up at the next step."""
+    go, cards = threading.Event(), Cards()
+
+    def open_cards() -> Cards:
+        assert go.wait(60)
+        return cards
+
+    codec = AutoSlabCodec(open_cards, worthwhile_bytes=1)
+    codec.encode(STACK, level="fast", references=CHAIN)
+    codec.finish()
+    go.set()
+    opened(codec)
+    assert cards.calls == 0
 
 
 def test_auto_opens_cards_once_and_nobody_waits_for_them() -> None:

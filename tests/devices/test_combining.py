@@ -93,13 +93,45 @@ def test_one_that_fails_fails_alone() -> None:
     assert combiner.call(0, 4) == 8  # the place is free again
 
 
-def test_interrupted_batch_ends_for_all() -> None:
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("when", ["together", "one by one"])
+def test_interrupted_batch_ends_for_all(when: str) -> None:
     """What is no error but an interrupt reaches every call of the batch; nobody waits for ever."""
+    server = Server()
 
     def serve(requests: Sequence[int]) -> list[int]:
-        raise KeyboardInterrupt
+        found = server(requests)
+        if len(requests) > 1 and when == "one by one":
+            raise ValueError("together")
+        if len(requests) > 1 or requests[0] < 7:
+            raise KeyboardInterrupt
+        return found
 
-    combiner: Combiner[int, int] = Combiner(serve, places=1, limit=lambda _: 2)
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            combiner.call(0, 1)
+    combiner: Combiner[int, int] = Combiner(serve, places=1, limit=lambda _: 8)
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(combiner.call, 0, 7)
+        assert server.begun.wait(30)
+        others = [threads.submit(combiner.call, 0, number) for number in range(3)]
+        wait_until_waiting(combiner, 3)
+        server.go.set()
+        assert first.result(30) == 14
+        for other in others:
+            with pytest.raises(KeyboardInterrupt):
+                other.result(30)
+    assert combiner.call(0, 9) == 18
+
+
+def test_limit_that_raises_is_that_call_s_error_alone() -> None:
+    """The place and the queue are as before."""
+
+    def limit(request: int) -> int:
+        if request < 0:
+            raise KeyError(request)
+        return 1
+
+    combiner: Combiner[int, int] = Combiner(lambda requests: list(requests), places=1, limit=limit)
+    for _ in range(3):
+        with pytest.raises(KeyError):
+            combiner.call(0, -1)
+    assert combiner.call(0, 5) == 5
+    assert not combiner._waiting

@@ -92,6 +92,19 @@ def test_out_of_memory_of_a_batch_halves_it() -> None:
         assert failing.released == [1]
 
 
+def test_slab_too_large_for_a_device_leaves_the_others_their_room() -> None:
+    """Memory that runs out for a slab alone says nothing of how many smaller ones fit."""
+    pool = DevicePool([HostDevice(memory_bytes=1 << 20)])
+    before = pool.budget
+
+    def too_large(device: Device) -> None:
+        device.zeros(1 << 21, np.uint8)
+
+    with pytest.raises(MemoryError):
+        pool.run(too_large, need=1 << 21)
+    assert pool.budget == before
+
+
 def test_device_too_small_is_an_error_or_the_spare_s_work() -> None:
     """Without a spare the error says what to do; with one the bytes are the same."""
     samples = slab()

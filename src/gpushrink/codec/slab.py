@@ -104,8 +104,7 @@ def encode_slab(
         kind, coded = bytestream.squeeze(data, effort={"fast": 0, "default": 3}.get(level, 4))
         candidates.append((BlockCodec(kind), coded))
     best, least = min(candidates, key=lambda pair: len(pair[1]))
-    # What is stored is the caller's memory, which serves the next slab.
-    return best, bytes(least) if best == BlockCodec.STORED else least
+    return best, least
 
 
 class _Sizes(NamedTuple):

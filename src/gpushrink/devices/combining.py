@@ -75,9 +75,14 @@ class Combiner(Generic[Request, Result]):
 
     def _take(self, own: _Call[Request, Result]) -> list[_Call[Request, Result]]:
         """Take a place, and for it this call with the oldest of those that may go with it."""
+        try:
+            most = max(1, self._limit(own.request))
+        except BaseException:
+            self._waiting.remove(own)
+            raise
         self._places -= 1
         like = [one for one in self._waiting if one.key == own.key and one is not own]
-        batch = [own, *like[: max(1, self._limit(own.request)) - 1]]
+        batch = [own, *like[: most - 1]]
         for one in batch:
             one.taken = True
             self._waiting.remove(one)
@@ -89,13 +94,22 @@ class Combiner(Generic[Request, Result]):
         except Exception as error:
             if len(batch) == 1:
                 batch[0].error = error
-            else:  # one of them failed: each by itself finds its own end
-                for one in batch:
-                    self._run([one])
+                return
+            self._run_apart(batch)
             return
         except BaseException as error:  # an interrupt reaches one thread; the others must not wait for ever
             for one in batch:
-                one.error = error
+                one.error = one.error if one.done else error
             raise
         for one, result in zip(batch, results, strict=True):
             one.results.append(result)
+
+    def _run_apart(self, batch: Sequence[_Call[Request, Result]]) -> None:
+        """Serve each call by itself, so that each finds its own end."""
+        try:
+            for one in batch:
+                self._run([one])
+        except BaseException as error:
+            for one in batch:
+                one.error = one.error if one.done else error
+            raise

@@ -95,7 +95,8 @@ class DevicePool:
                 return work(device)
         except MemoryError:
             with self._changed:
-                card.budget = min(card.budget, card.promised)  # what the others beside it were promised
+                if card.promised:  # by others beside it: of one alone nothing follows for those that are smaller
+                    card.budget = min(card.budget, card.promised)
         self._take_alone(card, need)
         try:
             with self._queue(card, need) as device:

@@ -22,6 +22,7 @@ from gpushrink.codec.entropy.plan import Plan, make_plan
 from gpushrink.codec.entropy.stage import checked_lengths, range_input, table_of_segment
 from gpushrink.codec.entropy.tables import Tables
 from gpushrink.codec.entropy.zstd_chunks import encode_frames
+from gpushrink.devices import zstd_frames
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.entropy_engine import DeviceEngine, RangeParts
 from gpushrink.devices.host_part import on_host
@@ -121,7 +122,8 @@ def encode_resident(
             )
 
         parts = list_parts(frames[place])
-        if not (judge and frames[place]):
+        by_device = own_zstd and len(frames[place]) >= zstd_frames.FEWEST_DEVICE_CHUNKS
+        if not (judge and by_device):
             return ResidentPayload(parts, size_of(parts))
         by_libzstd = encode_frames(np.frombuffer(held[place], np.uint8), threads=1)
         return ResidentPayload(parts, size_of(list_parts(by_libzstd)))
@@ -148,8 +150,15 @@ def _code_ranges(
     return [found.get(place, nothing) for place in range(len(plans))]
 
 
-def decode_resident(device: Device, payloads: Sequence[Buffer], lengths: Sequence[NDArray[np.int64]]) -> DeviceArray:
+def decode_resident(
+    device: Device, payloads: Sequence[Buffer], lengths: Sequence[NDArray[np.int64]], *, own_zstd: bool = True
+) -> DeviceArray:
     """Decode several payloads to uint8 symbols on the device, one after another.
+
+    Parameters
+    ----------
+    own_zstd
+        Let the device read frames where there are many, which its decoder must be able to trust; without, libzstd does.
 
     Raises
     ------
@@ -185,7 +194,7 @@ def decode_resident(device: Device, payloads: Sequence[Buffer], lengths: Sequenc
         whole.scatter(device, symbols, kinds == KIND_RAW, device.put(np.frombuffer(raw, np.uint8)))
     frames = [frame for one in read for frame in one.frames]
     if frames:
-        unpacked = decompress_frames(device, frames, np.concatenate([one.frame_sizes for one in read]))
+        unpacked = decompress_frames(device, frames, np.concatenate([one.frame_sizes for one in read]), own_zstd)
         whole.scatter(device, symbols, kinds == KIND_ZSTD, unpacked)
     values = np.concatenate([one.values for one in read])
     constant = kinds == KIND_CONSTANT

@@ -20,7 +20,9 @@ Result = TypeVar("Result")
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="gpushrink-host")
+    # Of a container or a batch system a process often has a part only.
+    mine = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return ThreadPoolExecutor(mine, thread_name_prefix="gpushrink-host")
 
 
 def on_host(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,9 @@ from gpushrink.devices.volume_shape import (
 )
 
 __all__ = ["BatchEncoding", "PaddedBatch"]
+
+# Samples of planes whose order is kept: 4 bytes each.
+_MOST_KEPT: Final = 1 << 21
 
 
 class PaddedBatch:
@@ -242,7 +245,13 @@ class BatchEncoding:
         ]
 
 
-@lru_cache(maxsize=4)
 def _order(rows: int, columns: int) -> NDArray[np.uint32]:
-    """Give the wavefront order of a plane; the slabs of a volume share it."""
+    """Give the wavefront order of a plane; the slabs of a volume share it, if it does not hold too much memory."""
+    return _kept_order(rows, columns) if rows * columns <= _MOST_KEPT else _find_order(rows, columns)
+
+
+def _find_order(rows: int, columns: int) -> NDArray[np.uint32]:
     return wavefront_order(rows, columns).astype(np.uint32)
+
+
+_kept_order = lru_cache(maxsize=4)(_find_order)

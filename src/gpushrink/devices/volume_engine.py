@@ -81,7 +81,7 @@ class DeviceVolumeCodec:
     device
         Where the arrays live and the kernels run.
     own_zstd
-        Let the device write zstd frames where there are many (`entropy_stage`); without, libzstd writes all.
+        Let the device write and read zstd frames where there are many (`zstd_frames`); without, libzstd does all.
     stepped
         Decode with one launch a step, where no block waits for another, instead of one launch for all. Slower; what is
         done anyway should a wait come to its end.
@@ -262,7 +262,9 @@ class DeviceVolumeCodec:
     def _decode_values(self, slabs: list[_Coded]) -> tuple[DeviceArray, NDArray[np.uint32], NDArray[np.uint32]]:
         """Decode the streams; give the slabs' values end to end, and where each plane's runs begin and end in them."""
         device = self._device
-        held = decode_resident(device, [one.streams for one in slabs], [one.counts.sum(axis=0) for one in slabs])
+        held = decode_resident(
+            device, [one.streams for one in slabs], [one.counts.sum(axis=0) for one in slabs], own_zstd=self._own_zstd
+        )
         counts = [int(one.counts.sum()) for one in slabs]
         tiles = ValueTiles(device, counts)
         tiles.launch("count_raw_bits", [held, tiles.begins, tiles.bits])

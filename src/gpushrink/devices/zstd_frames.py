@@ -42,7 +42,9 @@ def compress_stretches(device: Device, symbols: DeviceArray, sizes: Sequence[int
     return frames
 
 
-def decompress_frames(device: Device, frames: Sequence[Buffer], sizes: NDArray[np.int64]) -> DeviceArray:
+def decompress_frames(
+    device: Device, frames: Sequence[Buffer], sizes: NDArray[np.int64], own_zstd: bool
+) -> DeviceArray:
     """Read zstd frames of so many bytes each: on the device, or few of them on the host.
 
     Raises
@@ -51,7 +53,7 @@ def decompress_frames(device: Device, frames: Sequence[Buffer], sizes: NDArray[n
         If a frame does not name its size, or is seen not to decode to it.
     """
     _check_named_sizes(frames, sizes)
-    if len(frames) >= FEWEST_DEVICE_CHUNKS:
+    if own_zstd and len(frames) >= FEWEST_DEVICE_CHUNKS:
         return device.decompress_chunks(frames, sizes)
     parts = [decode_frames([frame], size, threads=1) for frame, size in zip(frames, sizes.tolist(), strict=True)]
     return device.put_all(parts)

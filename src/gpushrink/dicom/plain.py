@@ -215,10 +215,10 @@ class PlainReader:
     def _read_meta(self, head: bytes, size: int) -> tuple[int, bytes]:
         """Do what the function of this name does; of files that differ in the instance's UID alone, once."""
         for known in self._metas:
-            if known.end <= len(head) and head.startswith(known.start, 132) and head.startswith(known.rest, known.at):
+            if known.end <= len(head) and head.startswith(known.start, 128) and head.startswith(known.rest, known.at):
                 return known.end, known.syntax
         end, syntax, (_, at, length) = _read_meta(head, size)
-        self._metas = [_Meta(head[132:at], at + length, head[at + length : end], end, syntax), *self._metas[:3]]
+        self._metas = [_Meta(head[128:at], at + length, head[at + length : end], end, syntax), *self._metas[:3]]
         return end, syntax
 
     def _convert(self, head: bytes, picked: Picked, implicit: bool) -> dict[str, Any]:
@@ -246,7 +246,7 @@ class PlainReader:
 
 
 class _Meta(NamedTuple):
-    """Hold file meta information around the value of the instance's UID: what stands from byte 132, and from `at`."""
+    """Hold file meta information around the value of the instance's UID: what stands from byte 128, and from `at`."""
 
     start: bytes
     at: int

@@ -12,7 +12,7 @@ from gpushrink.codec.slab import LEVELS
 from gpushrink.codec.table import SlabCodec
 from gpushrink.errors import UnsafePathError, UsageError, VerifyError
 from gpushrink.pipeline.describing import ArchiveInfo, describe_catalogue
-from gpushrink.pipeline.device import open_slab_codec
+from gpushrink.pipeline.device import slab_codec_of
 from gpushrink.pipeline.files import NewFile, StandardOutput, default_threads, open_archive
 from gpushrink.pipeline.packing import PackReport, pack_to_sink
 from gpushrink.pipeline.progress import ProgressFactory, silent
@@ -71,18 +71,18 @@ def pack(
     count = _checked_threads(threads)
     if level not in LEVELS:
         raise UsageError(f"level {level!r} is none of {', '.join(LEVELS)}")
-    codec = open_slab_codec(device, device_memory=device_memory)
-    if os.fspath(archive) == "-":
-        return _pack_to_pipe(paths, slab_codec=codec, level=level, verify=verify, threads=count, progress=progress)
-    target = Path(archive)
-    _refuse_archive_inside(paths, target)
-    with NewFile(target, force=force) as output:
-        report = pack_to_sink(paths, output, slab_codec=codec, level=level, threads=count, progress=progress)
-        if verify:
-            began = time.perf_counter()
-            _insist(verify_archive(output.reopen(), threads=count, progress=progress), report)
-            report.verify_seconds = time.perf_counter() - began
-        output.commit()
+    with slab_codec_of(device, device_memory=device_memory) as codec:
+        if os.fspath(archive) == "-":
+            return _pack_to_pipe(paths, slab_codec=codec, level=level, verify=verify, threads=count, progress=progress)
+        target = Path(archive)
+        _refuse_archive_inside(paths, target)
+        with NewFile(target, force=force) as output:
+            report = pack_to_sink(paths, output, slab_codec=codec, level=level, threads=count, progress=progress)
+            if verify:
+                began = time.perf_counter()
+                _insist(verify_archive(output.reopen(), threads=count, progress=progress), report)
+                report.verify_seconds = time.perf_counter() - began
+            output.commit()
     return report
 
 
@@ -123,14 +123,14 @@ def unpack(
         If `paths` names what is not there.
     """
     wanted = [path if isinstance(path, bytes) else os.fsencode(path) for path in paths]
-    with open_archive(archive) as stream:
+    with slab_codec_of(device, device_memory=device_memory) as codec, open_archive(archive) as stream:
         return unpack_archive(
             stream,
             Path(destination),
             paths=wanted,
             force=force,
             threads=_checked_threads(threads),
-            slab_codec=open_slab_codec(device, device_memory=device_memory),
+            slab_codec=codec,
             progress=progress,
         )
 

@@ -164,7 +164,7 @@ class Archive:
             As for `find`.
         device
             "cpu" gives a numpy array. "cuda" or "cuda:N" gives a CuPy array: slabs of the volume codec are decoded on
-            the card and stay there, and others are copied there. "auto" is the CPU, as everywhere.
+            the card and stay there, and others are copied there. "auto" is the CPU.
         device_memory
             The most bytes of the device's memory to use, the array among them.
         slices, rows, columns

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,8 @@ from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.table import CPU, SlabCodec
 
 __all__ = ["AutoSlabCodec", "has_cuda_packages"]
+
+Result = TypeVar("Result")
 
 # Below so many bytes of samples a card is not open before the CPU is done.
 _WORTHWHILE_BYTES: Final = 512 << 20
@@ -51,6 +53,7 @@ class AutoSlabCodec:
         self._seen = 0
         self._lock = threading.Lock()
         self._opener: threading.Thread | None = None
+        self._finished = False
         self._cards: SlabCodec | None = None
 
     @property
@@ -62,17 +65,43 @@ class AutoSlabCodec:
         self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
     ) -> Buffer:
         """Encode; see `gpushrink.codec.table.SlabCodec`."""
-        codec = self._choose(stack.nbytes, (level,))
-        return codec.encode(stack, level=level, references=references, threads=threads)
+
+        def work(codec: SlabCodec) -> Buffer:
+            return codec.encode(stack, level=level, references=references, threads=threads)
+
+        return self._run(work, stack.nbytes, (level,))
 
     def decode(self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
         """Decode; see `gpushrink.codec.table.SlabCodec`."""
-        codec = self._choose(int(np.prod(shape)) * np.dtype(dtype).itemsize, ("default", "fast", "max"))
-        return codec.decode(payload, shape=shape, dtype=dtype)
+
+        def work(codec: SlabCodec) -> NDArray[Any]:
+            return codec.decode(payload, shape=shape, dtype=dtype)
+
+        return self._run(work, int(np.prod(shape)) * np.dtype(dtype).itemsize, ("default", "fast", "max"))
+
+    def finish(self) -> None:
+        """Say that the work is done: cards that are still being opened are given up at the next step."""
+        self._finished = True
+
+    def _run(self, work: Callable[[SlabCodec], Result], size_bytes: int, levels: Sequence[str]) -> Result:
+        """Work on what there is now; where a card fails, once more on the CPU.
+
+        What fails there too is the archive's fault. Otherwise it is the card's, and cards get no more.
+        """
+        codec = self._choose(size_bytes, levels)
+        try:
+            return work(codec)
+        except Exception:
+            if codec is CPU:
+                raise
+        found = work(CPU)
+        self._cards = None
+        return found
 
     def _choose(self, size_bytes: int, levels: Sequence[str]) -> SlabCodec:
-        if self._cards is not None:
-            return self._cards
+        cards = self._cards
+        if cards is not None:
+            return cards
         with self._lock:
             self._seen += size_bytes
             if self._opener is None and self._seen >= self._worthwhile:
@@ -85,15 +114,14 @@ class AutoSlabCodec:
         """Open the cards and let them show what they do; what fails here leaves the work to the CPU."""
         try:
             cards = self._open_cards()
-            if cards is not None and all(_is_wanted() and _agrees(cards, level) for level in levels):
+            if cards is not None and all(self._is_wanted() and _agrees(cards, level) for level in levels):
                 self._cards = cards
         except Exception:  # whatever a driver may raise: `gpushrink doctor` is where it is looked into
             return
 
-
-def _is_wanted() -> bool:
-    """Tell whether the process has not come to its end meanwhile."""
-    return threading.main_thread().is_alive()
+    def _is_wanted(self) -> bool:
+        """Tell whether there is work still: neither it nor the process has come to its end meanwhile."""
+        return not self._finished and threading.main_thread().is_alive()
 
 
 def _agrees(cards: SlabCodec, level: str) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,11 +19,12 @@ from gpushrink.devices.volume_engine import DeviceVolumeCodec, decode_need, enco
 from gpushrink.errors import DeviceUnavailableError, UsageError
 from gpushrink.pipeline.auto_device import AutoSlabCodec, has_cuda_packages
 
-__all__ = ["DeviceSlabCodec", "open_slab_codec"]
+__all__ = ["DeviceSlabCodec", "open_slab_codec", "slab_codec_of"]
 
 # While one batch's kernels run, the host solves for another, and a third is on its way to or from the card.
 _BATCHES_A_DEVICE: Final = 3
 _MOST_SLABS: Final = 8
+_MOST_PLACES: Final = (1 << 32) - 1
 
 
 class _Encoding(NamedTuple):
@@ -37,6 +39,10 @@ class _Encoding(NamedTuple):
         depth, rows, columns = self.stack.shape
         return encode_need((depth, rows, columns), self.level)
 
+    @property
+    def places(self) -> int:
+        return _count_places(self.stack.shape)
+
 
 class _Decoding(NamedTuple):
     """A slab to decode."""
@@ -48,6 +54,16 @@ class _Decoding(NamedTuple):
     @property
     def need(self) -> int:
         return decode_need(self.shape)
+
+    @property
+    def places(self) -> int:
+        return _count_places(self.shape)
+
+
+def _count_places(shape: tuple[int, ...]) -> int:
+    """Count a slab's places in the layout with the wider edges, a decoder's."""
+    depth, shorter, longer = shape[0], *sorted(shape[1:])
+    return int(depth * (longer + 2 * shorter + 11) * (shorter + 4))
 
 
 class DeviceSlabCodec:
@@ -94,8 +110,12 @@ class DeviceSlabCodec:
         return spare.decode(payload, shape=shape, dtype=dtype)
 
     def _limit(self, request: _Encoding | _Decoding) -> int:
-        """Say how many slabs like this one may share a batch: each batch has its share of a device's memory."""
-        return min(_MOST_SLABS, self._pool.budget // _BATCHES_A_DEVICE // request.need)
+        """Say how many slabs like this one may share a batch: each batch has its share of a device's memory.
+
+        And fewer than 2^32 places in all, which kernels count with.
+        """
+        fit = self._pool.budget // _BATCHES_A_DEVICE // request.need
+        return min(_MOST_SLABS, fit, _MOST_PLACES // request.places)
 
     def _encode(self, requests: Sequence[_Encoding]) -> Sequence[Buffer]:
         def work(device: Device) -> Sequence[Buffer]:
@@ -119,7 +139,10 @@ class DeviceSlabCodec:
             )
 
         whole = self._pool.run(work, need=sum(one.need for one in requests))
-        return np.split(whole, np.cumsum(depths)[:-1])
+        if len(requests) == 1:
+            return [whole]
+        # Copies: a view of one slab would keep all of them, in page-locked memory, as long as it lives.
+        return [part.copy() for part in np.split(whole, np.cumsum(depths)[:-1])]
 
     def _spare_for(self, shape: tuple[int, ...], error: MemoryError) -> SlabCodec:
         if self._spare is None:
@@ -162,6 +185,17 @@ def open_slab_codec(device: str, *, device_memory: int | None = None) -> SlabCod
         raise UsageError(f"device {device!r} is none of {known}")
     devices = [_open(kind, ordinal, device_memory) for ordinal in ordinals]
     return DeviceSlabCodec(DevicePool(devices, memory_bytes=device_memory), spare=spare)
+
+
+@contextmanager
+def slab_codec_of(device: str, *, device_memory: int | None = None) -> Iterator[SlabCodec]:
+    """Open what a device's name means for a piece of work, as `open_slab_codec` does, and let go of it at the end."""
+    codec = open_slab_codec(device, device_memory=device_memory)
+    try:
+        yield codec
+    finally:
+        if isinstance(codec, AutoSlabCodec):
+            codec.finish()
 
 
 def _open_cards(device_memory: int | None) -> SlabCodec | None:

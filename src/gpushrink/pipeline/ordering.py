@@ -160,7 +160,7 @@ def run_in_order(pool: ThreadPoolExecutor, jobs: Iterator[Job], coder: Coder, *,
     flight, submitter = _Flight(ahead), _Submitter(pool, coder)
 
     def can_go_on(size: int) -> bool:
-        return flight.has_room(size) or window[0].done()
+        return flight.has_room(size) or bool(window and window[0].done())
 
     def settle() -> list[Coded]:
         promise = window.popleft()

@@ -299,16 +299,23 @@ class _Planner:
 
 
 def _batch_small(slabs: Sequence[SlabJob]) -> Iterator[SlabJob | BatchJob]:
-    """Put runs of small slabs together."""
+    """Put runs of small slabs together; the slabs of a volume keep their order, since later ones wait for the first."""
     run: list[SlabJob] = []
     for slab in slabs:
         if slab.size <= SMALL_SLAB and len(slab.targets) <= BLOCK_TARGETS:
             run.append(slab)
         else:
+            if any(one.volume is slab.volume for one in run):
+                yield from _together(run)
+                run = []
             yield slab
         if sum(one.size for one in run) > SOLID_BYTES or sum(len(one.targets) for one in run) > BLOCK_TARGETS:
             yield _batch(Role.PIXELS, run)
             run = []
+    yield from _together(run)
+
+
+def _together(run: Sequence[SlabJob]) -> Iterator[SlabJob | BatchJob]:
     if len(run) > 1:
         yield _batch(Role.PIXELS, run)
     else:

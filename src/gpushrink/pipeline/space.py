@@ -191,8 +191,8 @@ def open_space(device: str, *, device_memory: int | None = None) -> ArraySpace:
     Parameters
     ----------
     device
-        ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; ``"auto"``, which is the CPU, as for packing; ``"host"``, the kernels
-        emulated on the CPU, for tests of this project.
+        ``"cpu"``, ``"cuda"`` or ``"cuda:N"``; ``"auto"``, which is the CPU: an array stays where it
+        began; ``"host"``, the kernels emulated on the CPU, for tests of this project.
     device_memory
         The most bytes of device memory to use; None for what is free.
 

@@ -90,6 +90,16 @@ def test_header_longer_than_what_was_read_ahead_is_read_on() -> None:
     assert compare(out.getvalue(), PlainReader())
 
 
+def test_file_without_its_mark_is_left_alone_whatever_came_before() -> None:
+    """File meta information that is known already does not stand for the mark in front of it."""
+    content = rich_file()
+    unmarked = content[:128] + b"DICN" + content[132:]
+    reader = PlainReader()
+    for ahead in (content, unmarked, content):
+        found = reader.read(io.BytesIO(ahead), len(ahead), ahead[: 1 << 16])
+        assert (found is not None) == (ahead is content)
+
+
 def test_every_pydicom_file_is_read_alike() -> None:
     """Of pydicom's own files, odd by choice, most are plain, and those agree."""
     reader = PlainReader()

@@ -92,3 +92,22 @@ def test_archive_is_the_same_for_any_number_of_threads(tmp_path: Path, monkeypat
     for threads in (1, 2, 8):
         api.pack(tmp_path / "series", tmp_path / f"a{threads}", threads=threads)
     assert len({(tmp_path / f"a{threads}").read_bytes() for threads in (1, 2, 8)}) == 1
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_first_slab_that_is_small_comes_before_the_larger_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    """Slabs of one volume on both sides of the limit for small ones: as many threads as volumes would wait for ever."""
+    frame_bytes = 48 * 48 * 2
+    monkeypatch.setattr("gpushrink.codec.slab.SLAB_BYTES", 8 * frame_bytes)
+    monkeypatch.setattr("gpushrink.pipeline.plan.SMALL_SLAB", 5 * frame_bytes)
+    for series in range(3):
+        folder = tmp_path / "study" / str(series)
+        folder.mkdir(parents=True)
+        for k, image in enumerate(interleaved(17, seed=series)):  # slabs of 5, 6 and 6 frames
+            data = trees.dicom_bytes(image, number=k, z=k * 2.0, series=f"1.2.{series + 3}")
+            (folder / f"{k:02}").write_bytes(data)
+    report = api.pack(tmp_path / "study", tmp_path / "a", threads=threads)
+    assert report.volumes == 3

@@ -54,7 +54,7 @@ def test_sixteen_slabs_of_one_series_meet_in_the_codec(
     series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With sixteen threads a codec has sixteen slabs to work on at once, packing and unpacking."""
-    monkeypatch.setattr(api, "open_slab_codec", lambda *_, **__: Meeting(16))
+    monkeypatch.setattr("gpushrink.pipeline.device.open_slab_codec", lambda *_, **__: Meeting(16))
     api.pack(series, tmp_path / "a", threads=16, verify=False)
     assert api.unpack(tmp_path / "a", tmp_path / "out", threads=16).worst() is None
     assert trees.differences(series, tmp_path / "out") == []

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Final
 
@@ -57,7 +56,9 @@ _SAMPLES_PER_LEVEL: Final = 40_000
 @cache
 def find_solver() -> ModuleType:
     """Return `solve` or, where numba can be had, its compiled twin: devices ask no engine."""
-    if find_spec("numba") is None:
+    try:
+        import_module("numba")
+    except ImportError:  # not there, or not for this machine
         return solve
     return import_module("gpushrink.codec.volume.numba_solve")
 
