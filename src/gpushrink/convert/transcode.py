@@ -147,7 +147,8 @@ def _run(jobs: list[_Job], workers: int, convert: Callable[[_Job], FileOutcome])
             except BrokenProcessPool:
                 pass
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                # Waits for files at work: a pool that was once told not to wait never does, and one would still be written.
+                pool.shutdown(cancel_futures=True)
                 raise
     finally:
         for job in left.values():  # a worker that was ended did not clear up

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import struct
 import sys
+import time
 from pathlib import Path
 
 import breaking
@@ -221,19 +222,22 @@ def test_file_that_ends_a_worker_is_copied_and_named_and_the_others_go_on(
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_interrupted_transcode_leaves_whole_files_only(tmp_path: Path, threads: int) -> None:
-    """No temporary file stays, and what has its name is complete."""
-    for index in range(6):
-        save(base_image(IMAGES["u12"][0], bits_stored=12), tmp_path / "in" / f"{index}.dcm")
+    """No temporary file stays or comes later, and what has its name is complete."""
+    images = [np.tile(IMAGES["u12"][0], (1 + 12 * (index % 2),) * 2) for index in range(6)]
+    for index, image in enumerate(images):  # a small one is done while a large one is at work
+        save(base_image(image, bits_stored=12), tmp_path / "in" / f"{index}.dcm")
 
     def stop(done: int, total: int, outcome: FileOutcome) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         transcode(tmp_path / "in", tmp_path / "out", to="rle", threads=threads, progress=stop)
-    left = list((tmp_path / "out").iterdir())
-    assert {p.name for p in left} <= {f"{i}.dcm" for i in range(6)}
+    left = {p.name: p for p in (tmp_path / "out").iterdir()}
+    assert left.keys() <= {f"{i}.dcm" for i in range(6)}
     assert left
-    assert all(np.array_equal(pydicom.dcmread(p).pixel_array, IMAGES["u12"][0]) for p in left)
+    assert all(np.array_equal(pydicom.dcmread(p).pixel_array, images[int(p.stem)]) for p in left.values())
+    time.sleep(1)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == left.keys()
 
 
 def test_digital_signatures_give_a_warning(tmp_path: Path) -> None:
