@@ -147,7 +147,7 @@ def _run(jobs: list[_Job], workers: int, convert: Callable[[_Job], FileOutcome])
             except BrokenProcessPool:
                 pass
             except BaseException:
-                # Waits for files at work: a pool that was once told not to wait never does, and one would still be written.
+                # Waits for the files at work: a pool that was once told not to wait never does.
                 pool.shutdown(cancel_futures=True)
                 raise
     finally:

@@ -224,8 +224,8 @@ def test_file_that_ends_a_worker_is_copied_and_named_and_the_others_go_on(
 def test_interrupted_transcode_leaves_whole_files_only(tmp_path: Path, threads: int) -> None:
     """No temporary file stays or comes later, and what has its name is complete."""
     images = [np.tile(IMAGES["u12"][0], (1 + 12 * (index % 2),) * 2) for index in range(6)]
-    for index, image in enumerate(images):  # a small one is done while a large one is at work
-        save(base_image(image, bits_stored=12), tmp_path / "in" / f"{index}.dcm")
+    for index, pixels in enumerate(images):  # a small one is done while a large one is at work
+        save(base_image(pixels, bits_stored=12), tmp_path / "in" / f"{index}.dcm")
 
     def stop(done: int, total: int, outcome: FileOutcome) -> None:
         raise KeyboardInterrupt
