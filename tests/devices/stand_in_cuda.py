@@ -68,7 +68,9 @@ class Context:
         run_pending()
 
     def record(self) -> Event:
-        return Event()
+        event = Event()
+        event.record(self)
+        return event
 
 
 # Copies that a stream has not got to: they happen with the next thing that looks at an array, and not before.
@@ -84,6 +86,18 @@ def run_pending() -> None:
 
 class Event:
     """Say whether the streams have got this far."""
+
+    def __init__(self, *, block: bool = False, disable_timing: bool = False) -> None:
+        self.sleeps, self.recorded = block and disable_timing, False
+
+    def record(self, stream: Context) -> None:
+        assert isinstance(stream, Context)
+        self.recorded = True
+
+    def synchronize(self) -> None:
+        assert self.recorded, "an event that is nowhere on a stream"
+        assert self.sleeps, "a wait that keeps a processor busy"
+        run_pending()
 
     @property
     def done(self) -> bool:
@@ -165,14 +179,16 @@ def make_cupy() -> ModuleType:
     module.empty = module.zeros = allocate
 
     def asnumpy(array: CardArray, *, stream: Context, out: np.ndarray[Any, Any], blocking: bool) -> Any:
-        assert blocking
-        stream.synchronize()
-        out[...] = array.view(np.ndarray)
+        assert isinstance(stream, Context)
+        assert not blocking, "a wait that keeps a processor busy"
+        run_pending()
+        PENDING.append((out, array.view(np.ndarray).copy()))
         return out
 
     module.asnumpy, module.RawModule = asnumpy, RawModule
     module.cuda = SimpleNamespace(
         Device=Context,
+        Event=Event,
         Stream=Context,
         MemoryPool=Pool,
         using_allocator=Allocation.using,

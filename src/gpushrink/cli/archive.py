@@ -15,6 +15,12 @@ __all__ = ["register"]
 
 _ARCHIVE = (5, 6, 7, 8)
 _THREADS = typer.Option(None, "--threads", min=1, help="How many threads; all processors by default.")
+_PROCESSES = typer.Option(
+    None,
+    "--processes",
+    min=0,
+    help="Over how many helping processes to spread the threads; by default some for several GB on many processors.",
+)
 _DEVICE = typer.Option(
     "auto",
     "--device",
@@ -56,6 +62,7 @@ def pack(
     device: str = _DEVICE,
     device_memory: int | None = _DEVICE_MEMORY,
     threads: int | None = _THREADS,
+    processes: int | None = _PROCESSES,
     as_json: bool = _JSON,
 ) -> None:
     """Pack folders and files into one archive that gives every byte back.
@@ -83,6 +90,7 @@ def pack(
             verify=verify,
             force=force,
             threads=threads,
+            processes=processes,
             progress=progress_bar,
         )
     else:
@@ -100,6 +108,7 @@ def pack(
             verify=verify,
             force=force,
             threads=threads,
+            processes=processes,
             progress=progress_bar,
         )
         for what, converted in (("crop", cropped), ("transcode", transcoded)):
@@ -136,6 +145,7 @@ def unpack(
     device: str = _DEVICE,
     device_memory: int | None = _DEVICE_MEMORY,
     threads: int | None = _THREADS,
+    processes: int | None = _PROCESSES,
     as_json: bool = _JSON,
 ) -> None:
     """Bring the files of an archive back, each proven by its SHA-256 before it gets its name.
@@ -153,6 +163,7 @@ def unpack(
         device=device,
         device_memory=_in_bytes(device_memory),
         threads=threads,
+        processes=processes,
         progress=progress_bar,
     )
     if as_json:
@@ -165,12 +176,17 @@ def unpack(
         raise error
 
 
-def verify(archive: str = _INPUT, threads: int | None = _THREADS, as_json: bool = _JSON) -> None:
+def verify(
+    archive: str = _INPUT,
+    threads: int | None = _THREADS,
+    processes: int | None = _PROCESSES,
+    as_json: bool = _JSON,
+) -> None:
     """Decode a whole archive and prove every file's SHA-256; nothing is written."""
     from gpushrink.pipeline import api
 
     began = time.perf_counter()
-    report = api.verify(archive, threads=threads, progress=progress_bar)
+    report = api.verify(archive, threads=threads, processes=processes, progress=progress_bar)
     if as_json:
         print_json(report.as_json())
     for path, failure in report.failures:

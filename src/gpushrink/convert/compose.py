@@ -33,6 +33,7 @@ def pack_converted(
     verify: bool = True,
     force: bool = False,
     threads: int | None = None,
+    processes: int | None = None,
     progress: ProgressFactory = silent,
 ) -> tuple[PackReport, CropReport | None, TranscodeReport | None]:
     """Crop and transcode a folder into a temporary one, then pack that.
@@ -49,7 +50,7 @@ def pack_converted(
         For the crop: the same seed gives the same UIDs.
     accept_burned_in
         For the crop: take images with burned-in annotation, or that may have it, too.
-    device, device_memory
+    device, device_memory, processes
         For the pack, as `gpushrink.pack` takes them.
 
     Raises
@@ -81,6 +82,7 @@ def pack_converted(
             verify=verify,
             force=force,
             threads=threads,
+            processes=processes,
             progress=progress,
         )
     return packed, cropped, transcoded

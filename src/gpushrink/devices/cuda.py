@@ -160,7 +160,8 @@ class CudaDevice:
             if not array.size:
                 return np.empty(array.shape, array.dtype)
             landing = self.pinned(array.shape, array.dtype)
-            found: NDArray[Any] = self._cupy.asnumpy(array, stream=self._stream, out=landing, blocking=True)
+            found: NDArray[Any] = self._cupy.asnumpy(array, stream=self._stream, out=landing, blocking=False)
+            self._wait()
             self._staged.clear()  # the stream has been waited for
             return found
 
@@ -292,7 +293,14 @@ class CudaDevice:
 
     def synchronize(self) -> None:
         """See `Device`."""
-        self._stream.synchronize()
+        with self._device:
+            self._wait()
+
+    def _wait(self) -> None:
+        """Wait for the stream asleep: by itself CUDA keeps a processor busy for each thread that waits."""
+        event = self._cupy.cuda.Event(block=True, disable_timing=True)
+        event.record(self._stream)
+        event.synchronize()
 
     @staticmethod
     def count() -> int:

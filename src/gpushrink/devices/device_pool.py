@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from gpushrink.devices.device import Device
+from gpushrink.errors import DeviceUnavailableError
 
 __all__ = ["DevicePool"]
 
@@ -22,6 +23,8 @@ Result = TypeVar("Result")
 _MOST_QUEUES: Final = 8
 # A share of what is free stays so: for contexts, compiled kernels and what nvCOMP takes beside the pool.
 _KEPT_PERCENT: Final = 10
+# Three batches of eight large slabs: with less a process would make a card slower, not faster.
+_LEAST_PART: Final = 4 << 30
 
 
 @dataclass
@@ -51,10 +54,19 @@ class DevicePool:
         One for each card. Their free memory is read once, here.
     memory_bytes
         The most to use of each; None for what is free.
+    parts
+        How many processes share what is free.
+
+    Raises
+    ------
+    DeviceUnavailableError
+        If a device has too little to be shared.
     """
 
-    def __init__(self, devices: Sequence[Device], *, memory_bytes: int | None = None) -> None:
-        self._cards = [_Card(device, _budget(device, memory_bytes), [device]) for device in devices]
+    def __init__(self, devices: Sequence[Device], *, memory_bytes: int | None = None, parts: int = 1) -> None:
+        self._cards = [_Card(device, _budget(device, memory_bytes, parts), [device]) for device in devices]
+        if parts > 1 and self.budget < _LEAST_PART:
+            raise DeviceUnavailableError(f"{self.name} has too little memory for {parts} processes")
         self._changed = threading.Condition()
 
     @property
@@ -145,7 +157,7 @@ class DevicePool:
                 self._changed.notify_all()
 
 
-def _budget(device: Device, memory_bytes: int | None) -> int:
+def _budget(device: Device, memory_bytes: int | None, parts: int) -> int:
     free = device.memory().free_bytes
-    usable = free - free * _KEPT_PERCENT // 100
+    usable = (free - free * _KEPT_PERCENT // 100) // parts
     return usable if memory_bytes is None else min(usable, memory_bytes)

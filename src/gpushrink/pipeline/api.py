@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from gpushrink.archive.reader import Catalogue, read_catalogue
+from gpushrink.archive.writer import ByteSink
 from gpushrink.codec.slab import LEVELS
 from gpushrink.codec.table import SlabCodec
 from gpushrink.errors import UnsafePathError, UsageError, VerifyError
+from gpushrink.pipeline.crew import Crew
 from gpushrink.pipeline.describing import ArchiveInfo, describe_catalogue
 from gpushrink.pipeline.device import slab_codec_of
 from gpushrink.pipeline.files import NewFile, StandardOutput, default_threads, open_archive
@@ -35,6 +38,7 @@ def pack(
     verify: bool = True,
     force: bool = False,
     threads: int | None = None,
+    processes: int | None = None,
     progress: ProgressFactory = silent,
 ) -> PackReport:
     """Pack files and folders into one archive that gives every byte back.
@@ -57,6 +61,9 @@ def pack(
         Replace an existing archive.
     threads
         How many; None for one per processor. Never changes the archive's bytes.
+    processes
+        How many processes of their own help, the threads spread over them; None for what suits threads and sources,
+        which is none for few of either. Never changes the archive's bytes.
 
     Raises
     ------
@@ -71,16 +78,20 @@ def pack(
     count = _checked_threads(threads)
     if level not in LEVELS:
         raise UsageError(f"level {level!r} is none of {', '.join(LEVELS)}")
-    with slab_codec_of(device, device_memory=device_memory) as codec:
+    with (
+        slab_codec_of(device, device_memory=device_memory) as codec,
+        Crew(threads=count, level=level, device=device, device_memory=device_memory, processes=processes) as crew,
+    ):
+        how = _How(codec, crew, level, count, progress)
         if os.fspath(archive) == "-":
-            return _pack_to_pipe(paths, slab_codec=codec, level=level, verify=verify, threads=count, progress=progress)
+            return _pack_to_pipe(paths, how, verify=verify)
         target = Path(archive)
         _refuse_archive_inside(paths, target)
         with NewFile(target, force=force) as output:
-            report = pack_to_sink(paths, output, slab_codec=codec, level=level, threads=count, progress=progress)
+            report = how.pack(paths, output)
             if verify:
                 began = time.perf_counter()
-                _insist(verify_archive(output.reopen(), threads=count, progress=progress), report)
+                _insist(verify_archive(output.reopen(), threads=count, crew=crew, progress=progress), report)
                 report.verify_seconds = time.perf_counter() - began
             output.commit()
     return report
@@ -95,6 +106,7 @@ def unpack(
     device: str = "auto",
     device_memory: int | None = None,
     threads: int | None = None,
+    processes: int | None = None,
     progress: ProgressFactory = silent,
 ) -> RestoreReport:
     """Bring an archive's tree back below a folder.
@@ -110,7 +122,7 @@ def unpack(
         Only these files and folders; empty for all.
     force
         Replace existing files.
-    device, device_memory
+    device, device_memory, threads, processes
         As for `pack`.
 
     Raises
@@ -123,19 +135,31 @@ def unpack(
         If `paths` names what is not there.
     """
     wanted = [path if isinstance(path, bytes) else os.fsencode(path) for path in paths]
-    with slab_codec_of(device, device_memory=device_memory) as codec, open_archive(archive) as stream:
+    count = _checked_threads(threads)
+    with (
+        slab_codec_of(device, device_memory=device_memory) as codec,
+        open_archive(archive) as stream,
+        Crew(threads=count, device=device, device_memory=device_memory, processes=processes) as crew,
+    ):
         return unpack_archive(
             stream,
             Path(destination),
             paths=wanted,
             force=force,
-            threads=_checked_threads(threads),
+            threads=count,
             slab_codec=codec,
+            crew=crew,
             progress=progress,
         )
 
 
-def verify(archive: PathLike, *, threads: int | None = None, progress: ProgressFactory = silent) -> RestoreReport:
+def verify(
+    archive: PathLike,
+    *,
+    threads: int | None = None,
+    processes: int | None = None,
+    progress: ProgressFactory = silent,
+) -> RestoreReport:
     """Decode a whole archive and prove every file's SHA-256, writing nothing.
 
     Raises
@@ -143,8 +167,9 @@ def verify(archive: PathLike, *, threads: int | None = None, progress: ProgressF
     NotAnArchiveError, NewerVersionError
         If the archive cannot be read at all; what is damaged is in the report.
     """
-    with open_archive(archive) as stream:
-        return verify_archive(stream, threads=_checked_threads(threads), progress=progress)
+    count = _checked_threads(threads)
+    with Crew(threads=count, processes=processes) as crew, open_archive(archive) as stream:
+        return verify_archive(stream, threads=count, crew=crew, progress=progress)
 
 
 def catalogue(archive: PathLike) -> Catalogue:
@@ -170,17 +195,37 @@ def describe_archive(archive: PathLike) -> ArchiveInfo:
     return describe_catalogue(catalogue(archive))
 
 
-def _pack_to_pipe(
-    paths: Sequence[Path], *, slab_codec: SlabCodec, level: str, verify: bool, threads: int, progress: ProgressFactory
-) -> PackReport:
+@dataclass(frozen=True)
+class _How:
+    """Hold what one call of `pack` goes by."""
+
+    slab_codec: SlabCodec
+    crew: Crew
+    level: str
+    threads: int
+    progress: ProgressFactory
+
+    def pack(self, paths: Sequence[Path], sink: ByteSink) -> PackReport:
+        return pack_to_sink(
+            paths,
+            sink,
+            slab_codec=self.slab_codec,
+            crew=self.crew,
+            level=self.level,
+            threads=self.threads,
+            progress=self.progress,
+        )
+
+
+def _pack_to_pipe(paths: Sequence[Path], how: _How, *, verify: bool) -> PackReport:
     output = StandardOutput()
     if not verify:
-        report = pack_to_sink(paths, output, slab_codec=slab_codec, level=level, threads=threads, progress=progress)
+        report = how.pack(paths, output)
         output.flush()
         return report
-    tee = ProvingTee(output, threads=threads)
+    tee = ProvingTee(output, threads=how.threads, crew=how.crew)
     try:
-        report = pack_to_sink(paths, tee, slab_codec=slab_codec, level=level, threads=threads, progress=progress)
+        report = how.pack(paths, tee)
     except BaseException:
         tee.abandon()
         raise

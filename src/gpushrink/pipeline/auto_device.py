@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.table import CPU, SlabCodec
 
-__all__ = ["AutoSlabCodec", "has_cuda_packages"]
+__all__ = ["AutoSlabCodec", "has_cuda_packages", "try_out"]
 
 Result = TypeVar("Result")
 
@@ -83,6 +83,11 @@ class AutoSlabCodec:
         """Say that the work is done: cards that are still being opened are given up at the next step."""
         self._finished = True
 
+    def settle(self) -> None:
+        """Wait for the cards, if they are being opened."""
+        if self._opener is not None:
+            self._opener.join()
+
     def _run(self, work: Callable[[SlabCodec], Result], size_bytes: int, levels: Sequence[str]) -> Result:
         """Work on what there is now; where a card fails, once more on the CPU.
 
@@ -126,9 +131,14 @@ class AutoSlabCodec:
 
 def _agrees(cards: SlabCodec, level: str) -> bool:
     """Tell whether a small slab becomes the CPU's bytes on the cards, and these bytes the slab again."""
+    expected = try_out(CPU, level)
+    return expected is not None and try_out(cards, level) == expected
+
+
+def try_out(codec: SlabCodec, level: str) -> bytes | None:
+    """Code a small slab and back: loads what that needs, and returns the bytes, None if the slab did not come back."""
     z, y, x = np.ogrid[:4, :40, :50]
     stack = (300 * np.sin(x / 7 + z) + 9 * y + np.random.default_rng(1).normal(0, 9, (4, 40, 50))).astype(np.int16)
-    expected = CPU.encode(stack, level=level, references=_CHAIN)
-    coded = cards.encode(stack, level=level, references=_CHAIN)
-    back = cards.decode(bytes(expected), shape=(4, 40, 50), dtype=stack.dtype)
-    return bytes(coded) == bytes(expected) and np.array_equal(back, stack)
+    coded = bytes(codec.encode(stack, level=level, references=_CHAIN))
+    back = codec.decode(coded, shape=(4, 40, 50), dtype=stack.dtype)
+    return coded if np.array_equal(back, stack) else None

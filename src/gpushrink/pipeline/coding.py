@@ -13,14 +13,14 @@ from gpushrink.codec import bytestream
 from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.headers import encode_headers
 from gpushrink.codec.slab import LEVELS, encode_slab
-from gpushrink.codec.table import SlabCodec
+from gpushrink.codec.table import Likely, References, SlabCodec, choose_slab_references
 from gpushrink.dicom.source import hash_file, read_and_hash, read_into, read_ranges
 from gpushrink.dicom.walk import Found
 from gpushrink.model import BlockCodec, Role, SlabShape
 from gpushrink.pipeline.patterns import Patterns
 from gpushrink.pipeline.plan import BatchJob, BytesJob, HashJob, SlabJob
 
-__all__ = ["Coded", "Coder"]
+__all__ = ["Coded", "Coder", "encode_headers_of"]
 
 # Jobs are tried together where Zstandard makes them this much smaller so; its lowest levels look back too little.
 _PROBE_LEVEL = 3
@@ -60,6 +60,8 @@ class Coder:
 
     Parameters
     ----------
+    found
+        The files of the jobs, by id.
     heads
         The first bytes of some files, by id, as the scan has read them.
     share
@@ -67,7 +69,13 @@ class Coder:
     """
 
     def __init__(
-        self, found: Sequence[Found], heads: Mapping[int, bytes], *, level: str, slab_codec: SlabCodec, share: int
+        self,
+        found: Sequence[Found] | Mapping[int, Found],
+        heads: Mapping[int, bytes],
+        *,
+        level: str,
+        slab_codec: SlabCodec,
+        share: int,
     ) -> None:
         self._found, self._heads, self._level = found, heads, level
         self._slab_codec, self._share = slab_codec, share
@@ -83,7 +91,7 @@ class Coder:
             effort = _effort(job.role, self._level)
             return [_encode(part, content, effort) for part, content in _split_streams(job, pieces)]
         if job.role == Role.HEADER:
-            return [_encode_headers(job, pieces, self._level)]
+            return [encode_headers_of(job, pieces, self._level)]
         return [_encode(job, b"".join(pieces), _effort(job.role, self._level))]
 
     def run_together(self, job: BatchJob) -> list[Coded]:
@@ -104,6 +112,19 @@ class Coder:
     def stop(self) -> None:
         """Let no job wait for another that will not run."""
         self._patterns.stop()
+
+    def choose_pattern(self, job: SlabJob) -> tuple[Likely, References]:
+        """Choose the reference pattern of a volume's first slab, which the others may take; see `know_pattern`."""
+        shape = SlabShape(len(job.frames), job.volume.rows, job.volume.columns)
+        return choose_slab_references(self._read_slab(job), shape, job.volume.sample)
+
+    def know_pattern(self, job: SlabJob, found: tuple[Likely, References]) -> None:
+        """Take the pattern of the first slab of a job's volume as chosen."""
+        self._patterns.know(job.volume.frames[0], found)
+
+    def digests(self) -> dict[int, bytes]:
+        """Return the hashes of the files read as a whole so far, by id."""
+        return dict(self._digests)
 
     def size_of(self, file_id: int) -> int:
         """Return the size of a file in bytes."""
@@ -204,7 +225,7 @@ def _run_together(job: BatchJob, pieces: Sequence[bytes], level: str) -> list[Co
     return [_encode(job.solid, data, 4 if level == "max" else 2)]
 
 
-def _encode_headers(job: BytesJob, headers: Sequence[bytes], level: str) -> Coded:
+def encode_headers_of(job: BytesJob, headers: Sequence[bytes], level: str) -> Coded:
     """Code headers by what they share or, where that is little, as any bytes."""
     size = sum(map(len, headers))
     coded = encode_headers(headers, effort=LEVELS.index(level))

@@ -153,7 +153,7 @@ class DeviceSlabCodec:
         return self._spare
 
 
-def open_slab_codec(device: str, *, device_memory: int | None = None) -> SlabCodec:
+def open_slab_codec(device: str, *, device_memory: int | None = None, parts: int = 1) -> SlabCodec:
     """Open what a device's name means.
 
     Parameters
@@ -165,6 +165,8 @@ def open_slab_codec(device: str, *, device_memory: int | None = None) -> SlabCod
         for tests of this project.
     device_memory
         The most bytes of each device's memory to use; None for what is free.
+    parts
+        How many processes share this memory; ``"auto"`` then begins with the cards, since there is work enough.
 
     Raises
     ------
@@ -175,8 +177,13 @@ def open_slab_codec(device: str, *, device_memory: int | None = None) -> SlabCod
     """
     if device == "cpu":
         return CPU
+    if device_memory is not None:
+        device_memory //= parts
     if device == "auto":
-        return AutoSlabCodec(lambda: _open_cards(device_memory)) if has_cuda_packages() else CPU
+        if not has_cuda_packages():
+            return CPU
+        worthwhile = {} if parts == 1 else {"worthwhile_bytes": 0}
+        return AutoSlabCodec(lambda: _open_cards(device_memory, parts), **worthwhile)
     cards, spare = device.removesuffix(",cpu"), CPU if device.endswith(",cpu") else None
     kind, _, numbers = cards.partition(":")
     ordinals = _ordinals(kind, numbers) if kind in ("cuda", "host") else None
@@ -184,13 +191,13 @@ def open_slab_codec(device: str, *, device_memory: int | None = None) -> SlabCod
         known = "auto, cpu, cuda, cuda:N, cuda:N,M, cuda:all, nor one of these with ,cpu behind it"
         raise UsageError(f"device {device!r} is none of {known}")
     devices = [_open(kind, ordinal, device_memory) for ordinal in ordinals]
-    return DeviceSlabCodec(DevicePool(devices, memory_bytes=device_memory), spare=spare)
+    return DeviceSlabCodec(DevicePool(devices, memory_bytes=device_memory, parts=parts), spare=spare)
 
 
 @contextmanager
-def slab_codec_of(device: str, *, device_memory: int | None = None) -> Iterator[SlabCodec]:
+def slab_codec_of(device: str, *, device_memory: int | None = None, parts: int = 1) -> Iterator[SlabCodec]:
     """Open what a device's name means for a piece of work, as `open_slab_codec` does, and let go of it at the end."""
-    codec = open_slab_codec(device, device_memory=device_memory)
+    codec = open_slab_codec(device, device_memory=device_memory, parts=parts)
     try:
         yield codec
     finally:
@@ -198,7 +205,7 @@ def slab_codec_of(device: str, *, device_memory: int | None = None) -> Iterator[
             codec.finish()
 
 
-def _open_cards(device_memory: int | None) -> SlabCodec | None:
+def _open_cards(device_memory: int | None, parts: int) -> SlabCodec | None:
     """Open all cards, the CPU as a spare; None if there is none that works."""
     from gpushrink.devices.cuda import CudaDevice
 
@@ -209,7 +216,7 @@ def _open_cards(device_memory: int | None) -> SlabCodec | None:
     if not devices:
         return None
     # Frames by libzstd: which slabs a card gets depends on time, and no byte may.
-    return DeviceSlabCodec(DevicePool(devices, memory_bytes=device_memory), spare=CPU, own_zstd=False)
+    return DeviceSlabCodec(DevicePool(devices, memory_bytes=device_memory, parts=parts), spare=CPU, own_zstd=False)
 
 
 def _ordinals(kind: str, numbers: str) -> list[int] | None:

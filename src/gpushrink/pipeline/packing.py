@@ -16,13 +16,16 @@ from gpushrink.dicom.scan import Scan, scan_files
 from gpushrink.dicom.walk import Walk, walk_sources
 from gpushrink.model import BlockCodec, EntryKind, Role
 from gpushrink.pipeline.coding import Coder
+from gpushrink.pipeline.crew import Crew
 from gpushrink.pipeline.ordering import run_in_order
 from gpushrink.pipeline.plan import plan_jobs
 from gpushrink.pipeline.progress import ProgressFactory, silent
+from gpushrink.pipeline.sharing import SharingCoder
 
 __all__ = ["PackReport", "RoleSizes", "pack_to_sink"]
 
 _LARGE = 2 << 20  # volumes below this are no work to share
+_HANDS_A_THREAD = 2
 
 
 @dataclass(slots=True)
@@ -49,6 +52,8 @@ class PackReport:
         What has no bytes to keep, or will be refused by unpack, with the reason.
     verified
         The archive was decoded again and gave every file's hash.
+    processes
+        Helping processes that were there at the end of coding.
     """
 
     source_bytes: int = 0
@@ -64,6 +69,7 @@ class PackReport:
     verify_seconds: float = 0.0
     verified: bool = False
     threads: int = 1
+    processes: int = 0
     engine: str = ""
     level: str = ""
     roles: dict[Role, RoleSizes] = field(default_factory=lambda: {role: RoleSizes() for role in Role})
@@ -88,6 +94,7 @@ class PackReport:
             "verify_seconds": round(self.verify_seconds, 4),
             "verified": self.verified,
             "threads": self.threads,
+            "processes": self.processes,
             "engine": self.engine,
             "level": self.level,
             "roles": {
@@ -107,9 +114,15 @@ def pack_to_sink(
     level: str,
     threads: int,
     slab_codec: SlabCodec = CPU,
+    crew: Crew | None = None,
     progress: ProgressFactory = silent,
 ) -> PackReport:
     """Write the archive of the sources to a sink, front to back.
+
+    Parameters
+    ----------
+    crew
+        Who shares the work, where there is enough of it; None to do it alone.
 
     Raises
     ------
@@ -118,17 +131,20 @@ def pack_to_sink(
     """
     began = time.perf_counter()
     walk = walk_sources(sources)
+    shared = crew is not None and crew.begin_for(sum(item.entry.size for item in walk.found))
     scan = scan_files(walk.found)
     report = _first_lines(walk, scan)
     report.threads, report.level = threads, level
     writer = ArchiveWriter(sink)
-    with progress(report.source_bytes, 0) as bar, ThreadPoolExecutor(threads) as pool:
+    # Who waits for a helper's answer, or for the first slab of a volume, needs no processor.
+    hands = threads * (_HANDS_A_THREAD if shared else 1)
+    with progress(report.source_bytes, 0) as bar, ThreadPoolExecutor(hands) as pool:
         writer.begin([item.entry for item in walk.found])
         done = 0
         share = _threads_within(scan, threads)
         jobs = plan_jobs(walk.found, scan)
-        coder = Coder(walk.found, scan.heads, level=level, slab_codec=slab_codec, share=share)
-        for coded in run_in_order(pool, jobs, coder, ahead=2 * threads):
+        coder = _coder_of(walk, scan, level=level, slab_codec=slab_codec, share=share, crew=crew if shared else None)
+        for coded in run_in_order(pool, jobs, coder, ahead=2 * hands):
             if coded.hashes:
                 writer.hashes(coded.hashes)
                 continue
@@ -147,9 +163,16 @@ def pack_to_sink(
             done += coded.decoded
             bar.advance_to(done)
         report.archive_bytes = writer.finish()
+    report.processes = crew.count if crew is not None else 0
     report.engine = slab_codec.name  # known at the end: cards may have joined
     report.seconds = time.perf_counter() - began
     return report
+
+
+def _coder_of(walk: Walk, scan: Scan, *, level: str, slab_codec: SlabCodec, share: int, crew: Crew | None) -> Coder:
+    if crew is None:
+        return Coder(walk.found, scan.heads, level=level, slab_codec=slab_codec, share=share)
+    return SharingCoder(walk.found, scan.heads, level=level, slab_codec=slab_codec, share=share, crew=crew)
 
 
 def _first_lines(walk: Walk, scan: Scan) -> PackReport:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 
 from gpushrink.codec.table import Likely, References, choose_slab_references
@@ -27,9 +27,9 @@ class Pattern:
     def choose(self, data: memoryview, shape: SlabShape, sample: SampleFormat) -> References:
         """Return the pattern for a slab."""
         if self._first:
-            found = choose_slab_references(data, shape, sample)
-            self._found.set_result(found)
-            return found[1]
+            if not self._found.done():
+                self._found.set_result(choose_slab_references(data, shape, sample))
+            return self._found.result()[1]
         return choose_slab_references(data, shape, sample, self._ask)[1]
 
     def _ask(self, likely: Likely) -> References | None:
@@ -64,6 +64,24 @@ class Patterns:
         finally:
             if first:
                 found.cancel()  # does nothing to one that has its result
+
+    def know(self, volume: Frame, found: tuple[Likely, References]) -> None:
+        """Take what another process has found for a volume's first slab."""
+        with self._lock:
+            place = self._found.setdefault(volume, Future())
+            if not place.done():
+                place.set_result(found)
+
+    def wait(self, volume: Frame) -> tuple[Likely, References] | None:
+        """Wait for what the first slab of a volume finds; None where that came to nothing."""
+        with self._lock:
+            found = self._found.setdefault(volume, Future())
+            if self._stopped:
+                found.cancel()
+        try:
+            return found.result()
+        except CancelledError:
+            return None
 
     def stop(self) -> None:
         """Let nobody wait any longer: jobs that have not begun will not."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,8 +23,10 @@ from gpushrink.errors import (
     UsageError,
 )
 from gpushrink.model import BlockCodec, EntryKind
+from gpushrink.pipeline.crew import Crew
 from gpushrink.pipeline.progress import ProgressFactory, silent
 from gpushrink.pipeline.restore_report import RestoreReport
+from gpushrink.pipeline.sharing import decode_shared
 
 __all__ = ["restore_all", "restore_some", "unpack_archive", "verify_archive"]
 
@@ -37,6 +40,9 @@ _PROOFS = 8
 # Threads that hash and write are few, and of their own: behind slabs that wait for a device they would come too late.
 _DECODERS_A_PROVER = 4
 
+# Decoded bytes of an archive, for each of its own, where it is worth to know at the beginning.
+_USUAL_RATIO = 3
+
 Decoded = tuple[blocks.DataBlock, memoryview]
 
 
@@ -48,6 +54,7 @@ def unpack_archive(
     force: bool = False,
     threads: int,
     slab_codec: SlabCodec = CPU,
+    crew: Crew | None = None,
     progress: ProgressFactory = silent,
 ) -> RestoreReport:
     """Bring an archive's tree back below `destination`.
@@ -58,6 +65,8 @@ def unpack_archive(
         The archive; a pipe will do unless `paths` are given.
     paths
         Bring back only these files, and what lies in these folders; empty for all.
+    crew
+        Who shares the work, where there is enough of it.
 
     Raises
     ------
@@ -71,12 +80,14 @@ def unpack_archive(
     keeper = FolderKeeper(destination, force=force)
     if paths:
         return restore_some(stream, keeper, paths, slab_codec=slab_codec)
-    return restore_all(stream, keeper, threads=threads, slab_codec=slab_codec, progress=progress)
+    return restore_all(stream, keeper, threads=threads, slab_codec=slab_codec, crew=crew, progress=progress)
 
 
-def verify_archive(stream: BinaryIO, *, threads: int, progress: ProgressFactory = silent) -> RestoreReport:
-    """Decode a whole archive and prove every file's hash, writing nothing."""
-    return restore_all(stream, NullKeeper(), threads=threads, progress=progress)
+def verify_archive(
+    stream: BinaryIO, *, threads: int, crew: Crew | None = None, progress: ProgressFactory = silent
+) -> RestoreReport:
+    """Decode a whole archive on the CPU and prove every file's hash, writing nothing."""
+    return restore_all(stream, NullKeeper(), threads=threads, crew=crew, progress=progress)
 
 
 def restore_all(
@@ -85,18 +96,22 @@ def restore_all(
     *,
     threads: int,
     slab_codec: SlabCodec = CPU,
+    crew: Crew | None = None,
     progress: ProgressFactory = silent,
 ) -> RestoreReport:
     """Follow an archive from front to back."""
     restorer = Restorer(keeper)
     length = _length(stream)
+    if crew is not None:
+        crew.begin_for(_USUAL_RATIO * length if stream.seekable() else None)
     try:
         with (
             progress(length, 0) as bar,
             ThreadPoolExecutor(threads) as pool,
             ThreadPoolExecutor(max(1, threads // _DECODERS_A_PROVER)) as provers,
         ):
-            story = _Story(restorer, slab_codec, pool, provers, most=2 * threads)
+            decode = partial(_decode, slab_codec=slab_codec, crew=crew)
+            story = _Story(restorer, decode, pool, provers, most=2 * threads)
             try:
                 for item in reader.read_blocks(stream, progress=bar.advance_to):
                     if isinstance(item, Damage):
@@ -119,7 +134,7 @@ class _Story:
     def __init__(
         self,
         restorer: Restorer,
-        slab_codec: SlabCodec,
+        decode: Callable[[Block], Decoded],
         pool: ThreadPoolExecutor,
         provers: ThreadPoolExecutor,
         *,
@@ -128,7 +143,7 @@ class _Story:
         self.report = RestoreReport()
         self._restorer, self._pool, self._provers = restorer, pool, provers
         self._most = most
-        self._slab_codec = slab_codec
+        self._decode = decode
         self._catalogue = Catalogue()
         self._seen: list[BlockRecord] = []
         self._runs = 0
@@ -157,7 +172,7 @@ class _Story:
             self._is_done() or len(self._window) >= self._most or self._flight + size > _FLIGHT_BYTES
         ):
             self._settle()
-        future = self._pool.submit(_decode, block, self._slab_codec) if head.type == BlockType.DATA else None
+        future = self._pool.submit(self._decode, block) if head.type == BlockType.DATA else None
         self._window.append((block, future, size))
         self._flight += size
 
@@ -286,7 +301,7 @@ def restore_some(
                     block = reader.read_block(stream, record)
                     if record.type == BlockType.DATA:
                         future: Future[Decoded] = Future()
-                        future.set_result(_decode(block, slab_codec))
+                        future.set_result(_decode(block, slab_codec=slab_codec))
                         _place(future, restorer, catalogue.count)
                         continue
                     for ids, digest in _parse_hashes(block, catalogue.count):
@@ -299,10 +314,12 @@ def restore_some(
     return _fill(report, restorer, catalogue.archive_length)
 
 
-def _decode(block: Block, slab_codec: SlabCodec) -> Decoded:
+def _decode(block: Block, *, slab_codec: SlabCodec, crew: Crew | None = None) -> Decoded:
     try:
         data = blocks.parse_data(block.payload)
         codec = BlockCodec(block.head.codec)
+        if crew is not None:
+            return data, decode_shared(crew, codec, data.coded, data.decoded, slab_codec=slab_codec)
         return data, memoryview(decode_block(codec, data.coded, data.decoded, slab_codec=slab_codec))
     except CorruptError as error:
         why = str(error)

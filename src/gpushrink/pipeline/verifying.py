@@ -9,6 +9,7 @@ from typing import BinaryIO, cast
 
 from gpushrink.archive.writer import ByteSink
 from gpushrink.codec.buffers import Buffer
+from gpushrink.pipeline.crew import Crew
 from gpushrink.pipeline.restore_report import RestoreReport
 from gpushrink.pipeline.unpacking import verify_archive
 
@@ -23,12 +24,12 @@ class ProvingTee:
     The queue is bounded: where decoding is slower than the pipe, the writer waits, and memory stays small.
     """
 
-    def __init__(self, sink: ByteSink, *, threads: int) -> None:
+    def __init__(self, sink: ByteSink, *, threads: int, crew: Crew | None = None) -> None:
         self._sink = sink
         self._queue: queue.Queue[bytes | None] = queue.Queue(_QUEUED)
         self._report: RestoreReport | None = None
         self._error: BaseException | None = None
-        self._threads = threads
+        self._threads, self._crew = threads, crew
         self._thread = threading.Thread(target=self._prove, name="gpushrink-verify", daemon=True)
         self._thread.start()
 
@@ -54,7 +55,7 @@ class ProvingTee:
     def _prove(self) -> None:
         stream = _QueueStream(self._queue)
         try:
-            self._report = verify_archive(cast(BinaryIO, stream), threads=self._threads)
+            self._report = verify_archive(cast(BinaryIO, stream), threads=self._threads, crew=self._crew)
         except BaseException as error:
             self._error = error
         finally:

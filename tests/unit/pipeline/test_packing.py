@@ -34,7 +34,7 @@ def test_headers_that_share_nothing_are_coded_as_any_bytes() -> None:
     headers = [bytes(np.random.default_rng(k).integers(97, 101, 3000, dtype=np.uint8)) for k in range(3)]
     pieces = tuple(Piece(k, 0, 3000) for k in range(3))
     job = BytesJob(Role.HEADER, pieces, tuple(Target(3000 * k, 3000, k, 0) for k in range(3)))
-    coded = coding._encode_headers(job, headers, "default")
+    coded = coding.encode_headers_of(job, headers, "default")
     assert coded.codec is BlockCodec.LZMA
     assert coded.decoded == 9000
     assert len(b"".join(coded.parts)) < 0.4 * 9000

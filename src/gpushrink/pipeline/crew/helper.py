@@ -1,0 +1,64 @@
+"""What a helping process runs: tasks from its standard input on a few threads, results to its standard output.
+
+It holds nothing that its end could lose, and ends when its input does, which is when the process that began it does.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from gpushrink.pipeline.crew.messages import read_message, widen, write_message
+from gpushrink.pipeline.crew.tasks import TASKS, Setting, Workplace
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Work until the input ends."""
+    # Ctrl-C reaches all processes of a terminal: the first one decides what becomes of it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    requests = io.FileIO(os.dup(0), "rb")
+    results = io.FileIO(os.dup(1), "wb")
+    # What libraries print must not come between messages, nor a child of theirs read them.
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    widen(results)
+    with suppress(EOFError, OSError):
+        _serve(requests, results)
+    # At once: threads may be at work, but nobody waits for what comes of it.
+    os._exit(0)
+
+
+def _serve(requests: io.FileIO, results: io.FileIO) -> None:
+    setting: Setting = read_message(requests)
+    writing = threading.Lock()
+
+    def answer(message: object) -> None:
+        try:
+            with writing:
+                write_message(results, message)
+        except OSError:  # nobody listens any more
+            os._exit(0)
+
+    with Workplace(setting) as place, ThreadPoolExecutor(setting.threads) as pool:
+
+        def work(number: int, task: str, arguments: tuple[object, ...]) -> None:
+            try:
+                found = TASKS[task](place, *arguments)
+            except BaseException as error:
+                # Only that it failed: the work is done again where it came from, and fails there with its own error.
+                print(f"{task}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                answer((number, False, None))
+            else:
+                answer((number, True, found))
+
+        answer((-1, True, None))
+        while True:
+            pool.submit(work, *read_message(requests))

@@ -1,0 +1,100 @@
+"""What helping processes can be asked to do. Each task gives what it would give in the process that asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gpushrink.codec.table import CPU, Likely, References, SlabCodec, decode_block
+from gpushrink.dicom.walk import Found
+from gpushrink.model import BlockCodec
+from gpushrink.pipeline.auto_device import AutoSlabCodec, try_out
+from gpushrink.pipeline.coding import Coded, Coder, encode_headers_of
+from gpushrink.pipeline.crew.messages import Large, carry_coded
+from gpushrink.pipeline.device import slab_codec_of
+from gpushrink.pipeline.plan import BytesJob, SlabJob
+
+__all__ = ["TASKS", "Setting", "Workplace"]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Say how a helper works.
+
+    Parameters
+    ----------
+    threads
+        How many tasks it may be given at once.
+    device, device_memory
+        As for `gpushrink.pack`.
+    device_parts
+        How many processes share the device's memory.
+    """
+
+    threads: int
+    level: str
+    device: str
+    device_memory: int | None
+    device_parts: int
+
+
+class Workplace:
+    """Hold what tasks of one process share."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.level = setting.level
+        self._setting = setting
+        self._open = ExitStack()
+
+    def __enter__(self) -> Workplace:
+        setting = self._setting
+        self.slab_codec: SlabCodec = self._open.enter_context(
+            slab_codec_of(setting.device, device_memory=setting.device_memory, parts=setting.device_parts)
+        )
+        # Kernels and compiled code are loaded now: slabs that are in somebody's hands hold up all that follow.
+        for codec in (CPU, self.slab_codec):
+            try_out(codec, setting.level)
+        if isinstance(self.slab_codec, AutoSlabCodec):
+            self.slab_codec.settle()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def coder(self, found: Mapping[int, Found]) -> Coder:
+        """Give what codes jobs of these files."""
+        return Coder(found, {}, level=self.level, slab_codec=self.slab_codec, share=1)
+
+
+def _choose(place: Workplace, job: SlabJob, found: Mapping[int, Found]) -> tuple[Likely, References]:
+    return place.coder(found).choose_pattern(job)
+
+
+def _code(
+    place: Workplace, job: BytesJob | SlabJob, found: Mapping[int, Found], pattern: tuple[Likely, References] | None
+) -> tuple[list[Coded], dict[int, bytes]]:
+    coder = place.coder(found)
+    if isinstance(job, SlabJob) and pattern is not None:
+        coder.know_pattern(job, pattern)
+    coded = [carry_coded(one) for one in coder.run(job)]
+    return coded, coder.digests()
+
+
+def _code_headers(place: Workplace, job: BytesJob, headers: Sequence[bytes]) -> Coded:
+    return carry_coded(encode_headers_of(job, headers, place.level))
+
+
+def _decode(place: Workplace, codec: int, coded: memoryview, decoded: int, prove: bool) -> Any:
+    # A proof is the CPU's, on which an archive must open.
+    slab_codec = CPU if prove else place.slab_codec
+    return Large(memoryview(decode_block(BlockCodec(codec), coded, decoded, slab_codec=slab_codec)))
+
+
+TASKS: Final[Mapping[str, Callable[..., Any]]] = {
+    "choose": _choose,
+    "code": _code,
+    "code headers": _code_headers,
+    "decode": _decode,
+}

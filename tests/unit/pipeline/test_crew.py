@@ -1,0 +1,290 @@
+"""Helping processes: what they do is what this process does, and without them it goes on."""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import trees
+from gpushrink.codec.table import CPU
+from gpushrink.errors import CorruptError, InputError, UsageError
+from gpushrink.model import BlockCodec
+from gpushrink.pipeline import api
+from gpushrink.pipeline.crew import Crew, HelperLostError, Seat, crew, messages
+from gpushrink.pipeline.packing import PackReport, pack_to_sink
+from gpushrink.pipeline.sharing import decode_shared
+from gpushrink.pipeline.unpacking import verify_archive
+
+LONGEST_S = 120.0
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    """Give two series of several slabs each, a single image, and a file that is no DICOM."""
+    folder = tmp_path / "series"
+    folder.mkdir()
+    random = np.random.default_rng(3)
+    y, x = np.ogrid[:256, :256]
+    for number in range(2):
+        for k in range(150):
+            image = (900 + 300 * np.sin(x / 17 + k / 9) + 2 * y + random.normal(0, 9, (256, 256))).astype(np.uint16)
+            content = trees.dicom_bytes(image, number=k, z=2.0 * k, series=f"1.2.{number + 3}")
+            (folder / f"{number}-{k:03}.dcm").write_bytes(content)
+    (folder / "single.dcm").write_bytes(trees.dicom_bytes(image, number=1, z=0.0, series="1.2.9"))
+    (folder / "notes.txt").write_text("nothing of note\n" * 900)
+    return folder
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count what helpers have done, by task."""
+    counts: Counter[str] = Counter()
+    call = Seat.call
+
+    def counted(self: Seat, task: str, *arguments: object) -> object:
+        found = call(self, task, *arguments)
+        counts[task] += 1
+        return found
+
+    monkeypatch.setattr(Seat, "call", counted)
+    return counts
+
+
+@pytest.fixture
+def pair() -> Iterator[Crew]:
+    """Give a crew whose two helpers are ready."""
+    with Crew(threads=4, level="fast", processes=2) as found:
+        assert found.begin_for(None)
+        wait_for(found, 2)
+        yield found
+
+
+def wait_for(some: Crew, count: int) -> None:
+    """Wait until so many helpers are at work."""
+    deadline = time.monotonic() + LONGEST_S
+    while some.count != count:
+        assert time.monotonic() < deadline, f"{some.count} helpers, not {count}"
+        time.sleep(0.01)
+
+
+def packed(folder: Path, some: Crew | None) -> tuple[bytes, PackReport]:
+    """Pack a folder, alone or with a crew."""
+    sink = io.BytesIO()
+    report = pack_to_sink([folder], sink, level="fast", threads=4, crew=some)
+    return sink.getvalue(), report
+
+
+def test_a_message_comes_through_with_its_buffers() -> None:
+    """Objects arrive equal, buffers as bytes of the same content, empty ones too."""
+    stream = io.BytesIO()
+    large = np.arange(70_000, dtype=np.uint8)
+    message = (7, "a task", {1: b"small"}, messages.Large(memoryview(large)), messages.Large(b""))  # type: ignore[arg-type]
+    messages.write_message(stream, message)  # type: ignore[arg-type]  # what it asks of a stream, this one has
+    stream.seek(0)
+    number, task, small, first, second = messages.read_message(stream)  # type: ignore[arg-type]
+    assert (number, task, small) == (7, "a task", {1: b"small"})
+    assert bytes(first) == large.tobytes()
+    assert bytes(second) == b""
+
+
+def test_a_message_cut_short_is_an_end() -> None:
+    """At every length."""
+    stream = io.BytesIO()
+    messages.write_message(stream, (1, messages.Large(b"abc")))  # type: ignore[arg-type]
+    whole = stream.getvalue()
+    for size in range(len(whole)):
+        with pytest.raises(EOFError):
+            messages.read_message(io.BytesIO(whole[:size]))  # type: ignore[arg-type]
+
+
+def test_helpers_write_the_same_archive(series: Path, pair: Crew, calls: Counter[str]) -> None:
+    """Slabs, patterns and headers are done by helpers, and the archive is the one of a single process."""
+    alone, report = packed(series, None)
+    assert report.processes == 0
+    shared, report = packed(series, pair)
+    assert shared == alone
+    assert report.processes == 2
+    assert calls["choose"] >= 2
+    assert calls["code"] >= 4
+    assert calls["code headers"] >= 1
+
+
+def test_helpers_prove_an_archive(series: Path, pair: Crew, calls: Counter[str]) -> None:
+    """Blocks are decoded by helpers, and every file's hash holds."""
+    archive, _ = packed(series, None)
+    report = verify_archive(io.BytesIO(archive), threads=4, crew=pair)
+    assert report.worst() is None
+    assert report.files == 302
+    assert calls["decode"] >= 4
+
+
+def test_damage_is_found_with_helpers_as_without(series: Path, pair: Crew) -> None:
+    """A block that does not decode is named, as without helpers, and these stay."""
+    archive, _ = packed(series, None)
+    with pytest.raises(CorruptError):
+        decode_shared(pair, BlockCodec.VOLUME, memoryview(archive)[5000:6000], 1 << 20, slab_codec=CPU)
+    gc.collect()  # an error and what it holds are garbage now
+    assert pair.count == 2
+
+
+def test_a_helper_that_dies_leaves_its_work_to_others(
+    series: Path, pair: Crew, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed with work in hand: the archive is the same."""
+    alone, _ = packed(series, None)
+    call, killed = Seat.call, []
+
+    def kill_first(self: Seat, task: str, *arguments: object) -> object:
+        if not killed:
+            assert self._helper is not None
+            killed.append(self._helper._process.pid)
+            os.kill(killed[0], signal.SIGKILL)
+        return call(self, task, *arguments)
+
+    monkeypatch.setattr(Seat, "call", kill_first)
+    shared, report = packed(series, pair)
+    assert killed
+    assert shared == alone
+    assert report.processes == 1
+
+
+def test_a_helper_that_keeps_failing_is_given_up(pair: Crew) -> None:
+    """One failure is taken for the task's fault, three for the helper's."""
+    for _ in range(6):
+        with pair.take() as seat:
+            assert not seat.is_here
+            with pytest.raises(HelperLostError):
+                seat.call("code", None, {}, None)
+    wait_for(pair, 0)
+    with pair.take() as seat:
+        assert seat.is_here
+
+
+def test_where_no_process_can_be_begun_the_work_is_done_here(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a program that is no Python interpreter."""
+    alone, _ = packed(series, None)
+    for interpreter in ("/nowhere/python", "/bin/false"):
+        monkeypatch.setattr(sys, "executable", interpreter)
+        with Crew(threads=4, level="fast", processes=2) as some:
+            shared, report = packed(series, some)
+        assert shared == alone
+        assert report.processes == 0
+
+
+def test_a_source_that_vanishes_is_named_with_helpers_as_without(series: Path, pair: Crew) -> None:
+    """The helper's failure becomes this process's own error."""
+
+    class Removing(io.BytesIO):
+        """Remove a file once the scan is over."""
+
+        def write(self, data: object) -> int:
+            (series / "1-149.dcm").unlink(missing_ok=True)
+            return super().write(data)  # type: ignore[arg-type]
+
+    with pytest.raises(InputError, match="1-149"):
+        pack_to_sink([series], Removing(), level="fast", threads=4, crew=pair)
+
+
+def test_all_helpers_end_with_the_crew(pair: Crew) -> None:
+    """No process is left."""
+    processes = [helper._process for helper in pair._helpers]
+    pair.close()
+    assert all(process.poll() is not None for process in processes)
+    assert pair.count == 0
+
+
+def test_helpers_end_when_the_process_that_began_them_is_killed(tmp_path: Path) -> None:
+    """Their input ends, and so do they."""
+    program = textwrap.dedent(
+        """
+        import sys, time
+        from gpushrink.pipeline.crew import Crew
+        crew = Crew(threads=2, processes=1)
+        crew.begin_for(None)
+        while not crew.count:
+            time.sleep(0.01)
+        print(crew._helpers[0]._process.pid, flush=True)
+        time.sleep(600)
+        """
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        helper = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + LONGEST_S
+    while _is_running(helper):
+        assert time.monotonic() < deadline, "the helper is still there"
+        time.sleep(0.01)
+
+
+def _is_running(pid: int) -> bool:
+    """Tell whether a process runs; one that nobody has buried yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_script_that_packs_at_its_top_level_packs_once(series: Path, tmp_path: Path) -> None:
+    """Helpers do not run the caller's main module."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        f"import gpushrink\nprint('here')\n"
+        f"gpushrink.pack({str(series)!r}, {str(tmp_path / 'a.gsz')!r}, level='fast', processes=2, device='cpu')\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=LONGEST_S)
+    assert done.stdout == "here\n"
+    assert api.verify(tmp_path / "a.gsz").worst() is None
+
+
+def test_few_threads_or_little_work_get_no_helpers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By default they are for large work on many processors."""
+    begun: list[int] = []
+    monkeypatch.setattr(Crew, "_begin", lambda self, count: begun.append(count))
+    Crew(threads=16).begin_for(1 << 30)
+    Crew(threads=16).begin_for(None)
+    Crew(threads=4).begin_for(1 << 40)
+    Crew(threads=16, processes=0).begin_for(1 << 40)
+    with monkeypatch.context() as frozen:
+        frozen.setattr(sys, "frozen", True, raising=False)
+        Crew(threads=16, processes=2).begin_for(1 << 40)
+    assert begun == []
+    Crew(threads=16).begin_for(1 << 40)
+    Crew(threads=1, processes=3).begin_for(None)
+    assert begun == [4, 3]
+
+
+def test_fewer_processes_than_none_are_refused(tmp_path: Path) -> None:
+    """A usage error."""
+    with pytest.raises(UsageError, match="processes"):
+        api.verify(tmp_path, processes=-1)
+
+
+def test_places_are_moved_to_helpers_not_added(pair: Crew) -> None:
+    """With four threads and two helpers of two, one task at most runs here beside them."""
+    seats = [pair.take() for _ in range(5)]
+    assert [seat.is_here for seat in seats] == [False] * 4 + [True]
+    for seat in seats:
+        with seat:
+            pass
+    assert crew._MOST_FAILURES == 3
+
+
+def test_unpack_with_helpers_gives_the_tree_back(series: Path, tmp_path: Path) -> None:
+    """By the public functions, with the proof by helpers too."""
+    report = api.pack(series, tmp_path / "a.gsz", level="fast", device="cpu", threads=2, processes=1)
+    assert report.verified
+    assert api.unpack(tmp_path / "a.gsz", tmp_path / "out", device="cpu", threads=2, processes=1).worst() is None
+    assert trees.differences(series, tmp_path / "out") == []
