@@ -8,6 +8,8 @@ Source: docs/format-entropy.md#rans.
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -173,10 +175,14 @@ class NumbaEngine:
         divisor = np.maximum(frequencies, np.uint64(1))
         reciprocals = (np.uint64(1 << (32 + SCALE_BITS)) + divisor - np.uint64(1)) // divisor
         states = np.empty((len(bounds) - 1, where.lanes), np.uint32)
+        rooms = threading.local()  # new memory for each chunk would be a page fault for each of its pages
+        most = int(np.diff(bounds).max(initial=0)) + 1
 
         def encode(chunk: int) -> NDArray[np.uint16]:
             begin, end = int(bounds[chunk]), int(bounds[chunk + 1])
-            out = np.empty(end - begin + 1, np.uint16)
+            if not hasattr(rooms, "words"):
+                rooms.words = np.empty(most, np.uint16)
+            out: NDArray[np.uint16] = rooms.words[: end - begin + 1]
             cursor = _encode_chunk(
                 symbols, begin, end, where.run_ends, where.run_tables, packed, reciprocals, where.lanes,
                 states[chunk], out,

@@ -12,13 +12,13 @@ from gpushrink.codec.compiled import compiled
 from gpushrink.codec.volume.numba_predict import count_reached
 from gpushrink.codec.volume.parameters import FLOOR_LEVELS
 
-__all__ = ["gather_lines", "set_contexts"]
+__all__ = ["gather_lines", "packed_length", "set_contexts"]
 
 _inlined = compiled(boundscheck=False, inline="never")
 # level // coarse = level * (2^12 // coarse + 1) >> 12 for levels and `coarse` up to 64: vectors cannot divide.
 _DIVIDE_BITS = 12
-# Rows and lines of a tile that is turned from rows to lines: whole cache lines of 16 packed values both ways.
-_TILE = 16
+# Packed values in a cache line. From row to row a line of the wavefront goes an odd number of cache lines on.
+_LINE_STEP = 16
 
 
 @_inlined
@@ -77,36 +77,28 @@ def set_contexts(samples, residuals, at, count, total, flat, fixed, refs, energy
     _where_flat(w, p, count, refs, flat, np.int32(level_count + FLOOR_LEVELS * coarse_count), out)
 
 
-@_inlined
-def _turn_tile(packed, top, bottom, line, last, columns, tile):
-    """Write rows top..bottom-1 of lines line..last-1 as tile[line, row]; what lies outside the plane is left as it was."""
-    for y in range(top, bottom):
-        row = packed[np.uint64(y)]
-        # x = t - 2 * y for line t
-        begin = max(line, 2 * y)
-        end = min(last, 2 * y + columns)
-        for t in range(begin, end):
-            tile[np.uint64(t - line), np.uint64(y)] = row[np.uint64(t - 2 * y)]
+def packed_length(columns: int) -> int:
+    """Return how long rows of packed residuals are: walked along lines, each row lies in another set of the cache."""
+    return columns + (_LINE_STEP + 2 - columns) % (2 * _LINE_STEP)
 
 
 @_inlined
 def gather_lines(packed, rows, columns, cursors, values):
-    """Write packed residuals (context in the upper half) to the places of their contexts, in wavefront order."""
-    lines = columns + 2 * (rows - 1)
-    tile = np.empty((_TILE, rows), np.uint32)
-    for line in range(0, lines, _TILE):
-        last = min(line + _TILE, lines)
-        top = max(0, (line - columns + 2) // 2)
-        bottom = min(rows, (last - 1) // 2 + 1)
-        for y in range(top, bottom, _TILE):
-            _turn_tile(packed, y, min(y + _TILE, bottom), line, last, columns, tile)
-        for t in range(line, last):
-            begin = max(0, (t - columns + 2) // 2)
-            end = min(rows - 1, t // 2) + 1
-            row = tile[t - line]
-            for y in range(begin, end):
-                one = row[np.uint64(y)]
-                context = np.uint64(one >> np.uint32(16))
-                place = cursors[context]
-                values[np.uint64(place)] = np.uint16(one)
-                cursors[context] = place + 1
+    """Write packed residuals (context in the upper half) to the places of their contexts, in wavefront order.
+
+    Rows have `packed_length(columns)` places. Sixteen lines in turn take one cache line of each row.
+    """
+    flat = packed.reshape(packed.size)
+    # The next row, two columns back.
+    step = np.uint64(packed.shape[1] - 2)
+    for t in range(columns + 2 * (rows - 1)):
+        begin = max(0, (t - columns + 2) // 2)
+        end = min(rows - 1, t // 2) + 1
+        at = np.uint64(t) + np.uint64(begin) * step
+        for _ in range(begin, end):
+            one = flat[at]
+            at += step
+            context = np.uint64(one >> np.uint32(16))
+            place = cursors[context]
+            values[np.uint64(place)] = np.uint16(one)
+            cursors[context] = place + 1

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gpushrink.codec.compiled import compiled
 from gpushrink.codec.volume.geometry import LEFT, RIGHT, TOP, Layout
-from gpushrink.codec.volume.numba_contexts import gather_lines, set_contexts
+from gpushrink.codec.volume.numba_contexts import gather_lines, packed_length, set_contexts
 from gpushrink.codec.volume.numba_predict import classify, keep_flat, mark_flat, predict
 from gpushrink.codec.volume.numba_tokens import join, split
 from gpushrink.codec.volume.parameters import Bound
@@ -27,9 +27,9 @@ _inlined = compiled(boundscheck=False, inline="never")
 
 @_compiled
 def _predict_plane(samples, residuals, at, rows, columns, pitch, index, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, span):
-    room = np.empty((4, columns), np.int32)
+    room = np.empty((5, columns), np.int32)
     # One by one: rows from unpacking would not be known to be contiguous.
-    work, classes, total, rival = room[0], room[1], room[2], room[3]
+    work, classes, total, rivals = room[0], room[1], room[2], room[3:]
     flat = np.empty(columns, np.uint8)
     stage = stages[index]
     last = index == len(stages) - 1
@@ -37,7 +37,7 @@ def _predict_plane(samples, residuals, at, rows, columns, pitch, index, stage_si
         here = at + y * pitch
         if stage[4] > 1:
             classify(samples, here, columns, fixed, spatial, temporal, directions, refs, classes, work)
-        predict(samples, residuals, here, columns, stage, classes, coefficients, offsets, span, total, rival)
+        predict(samples, residuals, here, columns, stage, classes, coefficients, offsets, span, total, rivals)
         if last:
             mark_flat(samples, here, columns, fixed, flat)
             keep_flat(samples, here - 1, columns, flat, total)
@@ -70,11 +70,10 @@ def _count_row(found, columns, parts):
 
 
 @_compiled
-def _bucket_plane(samples, residuals, at, rows, columns, pitch, last, fixed, refs, energy, steps, weights, levels, coarse, counts, values):
+def _bucket_plane(samples, residuals, at, rows, columns, pitch, last, fixed, refs, energy, steps, weights, levels, coarse, counts, packed, values):
     room = np.empty((3, columns), np.int32)
     work, total, found = room[0], room[1], room[2]
     flat = np.empty(columns, np.uint8)
-    packed = np.empty((rows, columns), np.uint32)
     parts = np.zeros((4, 256), np.int64)
     for y in range(rows):
         here = at + y * pitch
@@ -121,8 +120,8 @@ def _extend(array, here, top, count, line, rows, columns, c, r):
 
 @_compiled
 def _decode_plane(samples, residuals, at, rows, columns, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, energy, steps, weights, levels, coarse, span, values, cursors, ends):
-    room = np.empty((4, rows), np.int32)
-    work, classes, rival, found = room[0], room[1], room[2], room[3]
+    room = np.empty((5, rows), np.int32)
+    work, classes, found, rivals = room[0], room[1], room[2], room[3:]
     totals = np.empty((len(stages), rows), np.int32)
     flat = np.empty(rows, np.uint8)
     last = len(stages) - 1
@@ -136,7 +135,7 @@ def _decode_plane(samples, residuals, at, rows, columns, stage_size, coefficient
         classify(samples, here, count, fixed, spatial, temporal, directions, refs, classes, work)
         mark_flat(samples, here, count, fixed, flat)
         for k in range(len(stages)):
-            predict(samples, residuals, here, count, stages[k], classes, coefficients, offsets, span, totals[k], rival)
+            predict(samples, residuals, here, count, stages[k], classes, coefficients, offsets, span, totals[k], rivals)
         total = totals[last]
         keep_flat(samples, here - c, count, flat, total)
         set_contexts(samples, residuals, here, count, total, flat, fixed, refs, energy, steps, weights, levels, coarse, work, found)
@@ -182,7 +181,8 @@ def bucket_plane(
     """Do what `reference.bucket_plane` does."""
     _bucket_plane(
         samples, residuals, at, layout.rows, layout.columns, layout.row_step, (len(bound.stages) - 1) * stage_size,
-        bound.fixed, bound.has_references, bound.energy, bound.steps, bound.weights, levels, coarse, counts, values,
+        bound.fixed, bound.has_references, bound.energy, bound.steps, bound.weights, levels, coarse, counts,
+        np.empty((layout.rows, packed_length(layout.columns)), np.uint32), values,
     )
 
 

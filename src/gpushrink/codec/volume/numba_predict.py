@@ -20,6 +20,8 @@ __all__ = ["classify", "count_reached", "keep_flat", "mark_flat", "predict"]
 _HALF = 1 << (COEFFICIENT_BITS - 1)
 # Up to so many classes, vector code that predicts for all of them beats looking up each sample's own.
 _FEW_CLASSES = 6
+# Of so many, choosing each sample's coefficients, in bits, beats that: the fast level has no more.
+_BLENDED_CLASSES = 3
 _inlined = compiled(boundscheck=False, inline="never")
 
 
@@ -168,6 +170,57 @@ def _add_taps(values, at, count, coefficients, offsets, total):
 
 
 @_inlined
+def _blend_four(values, at, count, table, width, k, offsets, second, third, total):
+    """Add four neighbours of every sample, each weighed as the sample's class has it."""
+    a0, a1, a2, a3 = table[k], table[k + 1], table[k + 2], table[k + 3]
+    k += width
+    b0, b1, b2, b3 = a0 ^ table[k], a1 ^ table[k + 1], a2 ^ table[k + 2], a3 ^ table[k + 3]
+    k += width
+    c0, c1, c2, c3 = a0 ^ table[k], a1 ^ table[k + 1], a2 ^ table[k + 2], a3 ^ table[k + 3]
+    o0, o1, o2, o3 = at + offsets[0], at + offsets[1], at + offsets[2], at + offsets[3]
+    v0, v1, v2, v3 = values[o0 : o0 + count], values[o1 : o1 + count], values[o2 : o2 + count], values[o3 : o3 + count]
+    for i in range(count):
+        two, three = second[i], third[i]
+        total[i] += (
+            (a0 ^ (b0 & two) ^ (c0 & three)) * np.int32(v0[i])
+            + (a1 ^ (b1 & two) ^ (c1 & three)) * np.int32(v1[i])
+            + (a2 ^ (b2 & two) ^ (c2 & three)) * np.int32(v2[i])
+            + (a3 ^ (b3 & two) ^ (c3 & three)) * np.int32(v3[i])
+        )
+
+
+@_inlined
+def _blend_taps(values, at, count, table, width, first, offsets, second, third, total):
+    """Add all neighbours of every sample, weighed as the sample's class has it; their coefficients begin at `first`."""
+    taps = len(offsets)
+    k = 0
+    while k + 4 <= taps:
+        _blend_four(values, at, count, table, width, first + k, offsets[k : k + 4], second, third, total)
+        k += 4
+    while k < taps:
+        a = table[first + k]
+        b, c = a ^ table[width + first + k], a ^ table[2 * width + first + k]
+        o = at + offsets[k]
+        v = values[o : o + count]
+        for i in range(count):
+            total[i] += (a ^ (b & second[i]) ^ (c & third[i])) * np.int32(v[i])
+        k += 1
+
+
+@_inlined
+def _blend(samples, residuals, at, count, table, width, classes, plain, echoes, total, room):
+    """Predict with coefficients chosen, sample by sample, from a table of three classes."""
+    second, third = room[0], room[1]
+    for i in range(count):
+        # All ones where the class is this one: a choice in bits, which becomes vector code.
+        second[i] = -np.int32(classes[i] == np.int32(1))
+        third[i] = -np.int32(classes[i] == np.int32(2))
+        total[i] = np.int32(_HALF)
+    _blend_taps(samples, at, count, table, width, 0, plain, second, third, total)
+    _blend_taps(residuals, at, count, table, width, len(plain), echoes, second, third, total)
+
+
+@_inlined
 def _keep_class(rival, classes, one, total):
     for i in range(len(total)):
         # All ones where the class is this one: a choice in bits, which becomes vector code.
@@ -191,14 +244,17 @@ def _look_up(samples, residuals, at, count, table, width, classes, plain, echoes
 
 
 @_inlined
-def predict(samples, residuals, at, count, stage, classes, coefficients, offsets, span, total, rival):
-    """Predict every sample of a run in one stage; `rival` is room for as many more."""
+def predict(samples, residuals, at, count, stage, classes, coefficients, offsets, span, total, room):
+    """Predict every sample of a run in one stage; `room` has two rows for as many more."""
     begin, first, plain, feedback, class_count, width = (
         stage[0], stage[1], stage[2], stage[3], stage[4], stage[5],
     )
     own = offsets[first : first + plain]
     echoes = offsets[first + plain : first + plain + feedback]
-    if class_count <= _FEW_CLASSES:
+    if class_count == _BLENDED_CLASSES:
+        _blend(samples, residuals, at, count, coefficients[begin : begin + class_count * width], width, classes, own, echoes, total, room)
+    elif class_count <= _FEW_CLASSES:
+        rival = room[0]
         # Every class's prediction for every sample, and the right one kept: more products, but vector code.
         for one in range(class_count):
             table = coefficients[begin + one * width : begin + (one + 1) * width]

@@ -109,7 +109,7 @@ def encode_slab(
     pitch = layout.row_step
     planes = np.empty((depth, rows + 2 * TOP, pitch), np.uint16)
     inner = planes[:, TOP : TOP + rows, 3 : 3 + columns]
-    np.subtract(volume, least, out=inner, dtype=np.int32, casting="unsafe")
+    _subtract(volume, least, inner)
     start = int(np.sort(inner[0, 0])[columns // 2])
     pattern = tuple((int(a), int(b)) for a, b in references)
     resolved = [resolve_references(z, pattern) for z in range(depth)]
@@ -126,6 +126,15 @@ def encode_slab(
             best = found
     assert best is not None
     return best
+
+
+def _subtract(volume: NDArray[Any], least: int, out: NDArray[np.uint16]) -> None:
+    """Take the least value from all."""
+    if volume.dtype.itemsize == 2:
+        # In 16 bits, where what is carried out of them comes back: numpy need not convert.
+        np.subtract(volume.view(np.uint16), np.uint16(least & 0xFFFF), out=out)
+    else:
+        np.subtract(volume, least, out=out, dtype=np.int32, casting="unsafe")
 
 
 def _write(
