@@ -41,13 +41,14 @@ def main() -> int:
     report.step("machine", describe_machine)
     report.step("doctor", lambda: examine(options.device))
     report.step("tests", lambda: run_tests(options, report.left() * 0.3))
-    from gpu_files import measure_files
+    from gpu_files import measure_files, measure_large
     from gpu_measure import measure_codec, measure_host_part, measure_peers
     from gpu_vendor import measure_vendor
 
     common: dict[str, Any] = {"quick": options.quick, "left": report.left}
     report.step("codec", lambda: measure_codec(options.device, study=options.study, **common))
     report.step("files", lambda: measure_files(options.device, study=options.study, **common))
+    report.step("large", lambda: measure_large(options.device, study=options.study, **common))
     report.step("vendor", lambda: measure_vendor(options.device, **common))
     report.step("memcheck", lambda: run_sanitizer(options, min(60.0, report.left() * 0.5)))
     report.step("host part", lambda: measure_host_part(**common))

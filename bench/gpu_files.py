@@ -22,6 +22,8 @@ from gpushrink.dicom.walk import walk_sources
 LEVELS = ("fast", "default")
 # Enough files that a second is short for them, few enough to be written beside everything else.
 STUDY_BYTES = 1_600_000_000
+# Enough that helping processes, which take seconds to be ready, are begun and pay.
+LARGE_BYTES = 6_400_000_000
 
 
 def measure_files(name: str, *, study: Path | None, quick: bool, left: Callable[[], float]) -> dict[str, Any]:
@@ -88,7 +90,53 @@ def measure_files(name: str, *, study: Path | None, quick: bool, left: Callable[
     }  # fmt: skip
 
 
-def write_study(target: Path, study: Path | None, *, quick: bool) -> None:
+def measure_large(name: str, *, study: Path | None, quick: bool, left: Callable[[], float]) -> dict[str, Any]:
+    """Pack a large study by one process and by several, and back: what `measure_files` has too few files for.
+
+    Raises
+    ------
+    AssertionError
+        If processes change a byte of an archive, or a file does not come back.
+    """
+    device = "cuda:all" if name == "cuda" else name
+    # The CPU writes what `auto` writes; a card asked for by name may write zstd frames of its own.
+    ways = [(device, "fast", 0), (device, "fast", None), (device, "default", None), ("auto", "fast", None)]
+    ways += [("cpu", "fast", None), ("cpu", "fast", 0)]
+    if quick:
+        ways = [(who, level, 2 if processes is None else 0) for who, level, processes in ways]
+    rows: list[dict[str, Any]] = []
+    skipped: list[str] = []
+    archives: dict[tuple[bool, str], str] = {}
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        write_study(root / "study", None if quick else study, quick=quick, size_bytes=LARGE_BYTES)
+        files = [path.stat().st_size for path in (root / "study").rglob("*.dcm")]
+        archive = root / "archive.gsz"
+        for who, level, processes in ways:
+            what = f"{level} {who}, {'processes as they come' if processes is None else f'{processes} processes'}"
+            if left() < 30 and not quick:
+                skipped.append(what)
+                continue
+            began = time.perf_counter()
+            report = gpushrink.pack(
+                root / "study", archive, level=level, device=who, verify=False, force=True, processes=processes
+            )
+            seconds = [time.perf_counter() - began]
+            rows.append(row(f"pack {what}, large, not verified", sum(files), seconds, ratio=report.as_json()["ratio"]))
+            rows[-1]["processes"], rows[-1]["engine"] = report.processes, report.engine
+            digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+            if archives.setdefault((who == device, level), digest) != digest:
+                raise AssertionError(f"pack {what} wrote another archive")
+        if left() > 40 or quick:
+            began = time.perf_counter()
+            result = gpushrink.unpack(archive, root / "back", device=device, processes=2 if quick else None)
+            rows.append(row(f"unpack fast by {device}, large", sum(files), [time.perf_counter() - began]))
+            if (error := result.worst()) or result.files != len(files):
+                raise AssertionError(f"unpack: {error or 'files are missing'}")
+    return {"rows": rows, "files": len(files), "bytes": sum(files), "skipped_ways": skipped}
+
+
+def write_study(target: Path, study: Path | None, *, quick: bool, size_bytes: int = STUDY_BYTES) -> None:
     """Write series until there are enough bytes, on all processors."""
     target.mkdir()
     # Spawned: a process that has opened a card must not be forked.
@@ -104,7 +152,7 @@ def write_study(target: Path, study: Path | None, *, quick: bool) -> None:
             gpushrink.unpack(min(study.glob("*.gsz")), Path(temporary) / "files", device="cpu")
             files = sorted(path for path in Path(temporary).rglob("*.dcm") if path.is_file())
             held = sum(path.stat().st_size for path in files)
-            copies = -(-STUDY_BYTES // held)
+            copies = -(-size_bytes // held)
             list(pool.map(_vary, [files] * copies, [target / str(number) for number in range(copies)], range(copies)))
 
 
