@@ -38,22 +38,26 @@ def main() -> int:
         return run_with_wheels(options)
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     report = Report(options, started)
-    report.step("machine", describe_machine)
-    report.step("doctor", lambda: examine(options.device))
-    report.step("tests", lambda: run_tests(options, report.left() * 0.3))
     from gpu_files import measure_files, measure_large
     from gpu_measure import measure_codec, measure_host_part, measure_peers
     from gpu_vendor import measure_vendor
 
     common: dict[str, Any] = {"quick": options.quick, "left": report.left}
-    report.step("codec", lambda: measure_codec(options.device, study=options.study, **common))
-    report.step("files", lambda: measure_files(options.device, study=options.study, **common))
-    report.step("large", lambda: measure_large(options.device, study=options.study, **common))
-    report.step("vendor", lambda: measure_vendor(options.device, **common))
-    report.step("memcheck", lambda: run_sanitizer(options, min(60.0, report.left() * 0.5)))
-    report.step("host part", lambda: measure_host_part(**common))
-    report.step("peers", lambda: measure_peers(**common))
-    report.step("other tests", lambda: run_other_tests(options, report.left()))
+    steps: dict[str, Callable[[], Any]] = {
+        "machine": describe_machine,
+        "doctor": lambda: examine(options.device),
+        "tests": lambda: run_tests(options, report.left() * 0.3),
+        "codec": lambda: measure_codec(options.device, study=options.study, **common),
+        "files": lambda: measure_files(options.device, study=options.study, **common),
+        "large": lambda: measure_large(options.device, study=options.study, **common),
+        "vendor": lambda: measure_vendor(options.device, **common),
+        "memcheck": lambda: run_sanitizer(options, min(60.0, report.left() * 0.5)),
+        "host part": lambda: measure_host_part(**common),
+        "peers": lambda: measure_peers(**common),
+        "other tests": lambda: run_other_tests(options, report.left()),
+    }
+    for name in options.steps.split(",") if options.steps else steps:
+        report.step(name, steps[name])
     print(report.table())
     return 1 if report.failed else 0
 
@@ -66,6 +70,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--wheels", type=Path, help="a folder of wheels; nothing is downloaded")
     parser.add_argument("--study", type=Path, help="a folder of archives of real studies, measured too")
     parser.add_argument("--quick", action="store_true", help="small volumes and few tests")
+    parser.add_argument("--steps", help="only these, with commas between, in this order")
     parser.add_argument("--budget", type=float, default=BUDGET_S, help="seconds for everything")
     return parser.parse_args()
 
@@ -82,7 +87,7 @@ def run_with_wheels(options: argparse.Namespace) -> int:
         install = [sys.executable, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", site]
         for what in (sorted(map(str, options.wheels.resolve().glob("*.whl"))), ["--no-build-isolation", str(ROOT)]):
             subprocess.run([*install, *what], check=True, env=environment)
-        given = {"device": options.device, "out": options.out, "study": options.study}
+        given = {"device": options.device, "out": options.out, "study": options.study, "steps": options.steps}
         given["budget"] = f"{options.budget - (time.monotonic() - began):.0f}"
         arguments = [f"--{name}={value}" for name, value in given.items() if value is not None]
         command = [sys.executable, __file__, *arguments, *(["--quick"] if options.quick else [])]

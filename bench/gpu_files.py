@@ -100,10 +100,14 @@ def measure_large(name: str, *, study: Path | None, quick: bool, left: Callable[
     """
     device = "cuda:all" if name == "cuda" else name
     # The CPU writes what `auto` writes; a card asked for by name may write zstd frames of its own.
-    ways = [(device, "fast", 0), (device, "fast", None), (device, "default", None), ("auto", "fast", None)]
-    ways += [("cpu", "fast", None), ("cpu", "fast", 0)]
+    every = os.cpu_count() or 1
+    ways: list[tuple[str, str, int | None, int]] = [
+        (device, "fast", 0, every), (device, "fast", 0, 2 * every), (device, "fast", None, every),
+        (device, "default", None, every), ("auto", "fast", None, every), ("cpu", "fast", None, every),
+        (device, "fast", 2, every), (device, "default", 0, 2 * every),
+    ]  # fmt: skip
     if quick:
-        ways = [(who, level, 2 if processes is None else 0) for who, level, processes in ways]
+        ways = [(who, level, 2 if processes is None else processes, threads) for who, level, processes, threads in ways]
     rows: list[dict[str, Any]] = []
     skipped: list[str] = []
     archives: dict[tuple[bool, str], str] = {}
@@ -112,14 +116,22 @@ def measure_large(name: str, *, study: Path | None, quick: bool, left: Callable[
         write_study(root / "study", None if quick else study, quick=quick, size_bytes=LARGE_BYTES)
         files = [path.stat().st_size for path in (root / "study").rglob("*.dcm")]
         archive = root / "archive.gsz"
-        for who, level, processes in ways:
-            what = f"{level} {who}, {'processes as they come' if processes is None else f'{processes} processes'}"
+        for who, level, processes, threads in ways:
+            helped = "helpers as they come" if processes is None else f"{processes} helpers"
+            what = f"{level} {who}, {threads} threads, {helped}"
             if left() < 30 and not quick:
                 skipped.append(what)
                 continue
             began = time.perf_counter()
             report = gpushrink.pack(
-                root / "study", archive, level=level, device=who, verify=False, force=True, processes=processes
+                root / "study",
+                archive,
+                level=level,
+                device=who,
+                verify=False,
+                force=True,
+                processes=processes,
+                threads=threads,
             )
             seconds = [time.perf_counter() - began]
             rows.append(row(f"pack {what}, large, not verified", sum(files), seconds, ratio=report.as_json()["ratio"]))

@@ -24,6 +24,8 @@ from gpushrink.devices.device_pool import DevicePool
 from gpushrink.devices.volume_engine import DeviceVolumeCodec
 from gpushrink.pipeline.device import DeviceSlabCodec
 
+# Of smaller slabs a batch of eight fills no card anyway.
+LARGE_SLAB = 8 << 20
 LEVELS = ("fast", "default")
 
 
@@ -85,11 +87,27 @@ def open_device(name: str) -> Device:
 
 
 class TimedDevice:
-    """Pass everything on to a device; time each kernel by waiting for it."""
+    """Pass everything on to a device; time each kernel by itself, on a card by the card's clock."""
 
     def __init__(self, device: Device) -> None:
         self._device = device
         self.kernels: dict[str, list[float]] = {}
+
+    def _time(self, work: Callable[[], None]) -> float:
+        self._device.synchronize()
+        stream = getattr(self._device, "_stream", None)
+        if stream is None:
+            began = time.perf_counter()
+            work()
+            return time.perf_counter() - began
+        from cupy import cuda
+
+        first, last = cuda.Event(), cuda.Event()
+        first.record(stream)
+        work()
+        last.record(stream)
+        last.synchronize()
+        return float(cuda.get_elapsed_time(first, last)) / 1e3
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._device, name)
@@ -103,12 +121,12 @@ class TimedDevice:
         args: Sequence[DeviceArray | np.generic],
         shared_bytes: int = 0,
     ) -> None:
-        """Launch, wait, note the time: a few microseconds too much for short kernels."""
-        self._device.synchronize()
-        began = time.perf_counter()
-        self._device.launch(kernel, grid=grid, block=block, args=args, shared_bytes=shared_bytes)
-        self._device.synchronize()
-        self.kernels.setdefault(kernel.name, []).append(time.perf_counter() - began)
+        """Launch, wait, note the time."""
+
+        def work() -> None:
+            self._device.launch(kernel, grid=grid, block=block, args=args, shared_bytes=shared_bytes)
+
+        self.kernels.setdefault(kernel.name, []).append(self._time(work))
 
     def launch_turns(
         self,
@@ -120,11 +138,11 @@ class TimedDevice:
         args: Sequence[DeviceArray | np.generic],
     ) -> None:
         """Launch all turns, wait once: the mean of a turn is what counts."""
-        self._device.synchronize()
-        began = time.perf_counter()
-        self._device.launch_turns(kernel, turns=turns, grid=grid, block=block, args=args)
-        self._device.synchronize()
-        self.kernels.setdefault(kernel.name, []).extend([(time.perf_counter() - began) / turns] * turns)
+
+        def work() -> None:
+            self._device.launch_turns(kernel, turns=turns, grid=grid, block=block, args=args)
+
+        self.kernels.setdefault(kernel.name, []).extend([self._time(work) / turns] * turns)
 
 
 def measure_codec(name: str, *, study: Path | None, quick: bool, left: Callable[[], float]) -> dict[str, Any]:
@@ -158,11 +176,15 @@ def measure_codec(name: str, *, study: Path | None, quick: bool, left: Callable[
             found_rows = slab_rows(device, batch, payloads, level, quick=quick, left=left)
             rows += [{**one, "what": f"{what}: {one['what']}"} for one in found_rows]
             kernels[f"{what}, {level}"] = found = kernel_rows(device, batch, payloads, level, copied)
-            size = sum(one.nbytes for one in batch)
-            for way in ("encode", "decode"):
-                total = sum(one["seconds"] for one in found.values() if one["way"] == way)
-                title = f"{what}: {way} {level}, {len(batch)} slabs, kernels alone"
-                rows.append(row(title, size, [total], ratio=size / sum(map(len, payloads))))
+            rows += alone_rows(found, what, level, batch, payloads)
+            if quick or (samples.nbytes > LARGE_SLAB and left() > 60):
+                many = variants(samples, 3 * len(batch))
+                device.release()
+                found_rows, found = many_rows(device, many, level, copied, left=left)
+                rows += [{**one, "what": f"{what}: {one['what']}"} for one in found_rows]
+                kernels[f"{what}, {level}, {len(many)} slabs"] = found
+                rows += alone_rows(found, what, level, many, payloads * 3)
+                device.release()
     return {
         "device": device.name,
         "shapes": {what: samples.shape for what, samples in volumes.items()},
@@ -171,6 +193,41 @@ def measure_codec(name: str, *, study: Path | None, quick: bool, left: Callable[
         "rows": rows,
         "kernels": kernels,
     }
+
+
+def alone_rows(
+    found: dict[str, dict[str, Any]], what: str, level: str, batch: Sequence[NDArray[Any]], payloads: Sequence[bytes]
+) -> list[dict[str, Any]]:
+    """Add up what the kernels of a batch took, each way."""
+    size = sum(one.nbytes for one in batch)
+    return [
+        row(
+            f"{what}: {way} {level}, {len(batch)} slabs, kernels alone",
+            size,
+            [sum(one["seconds"] for one in found.values() if one["way"] == way)],
+            ratio=size / sum(map(len, payloads)),
+        )
+        for way in ("encode", "decode")
+    ]
+
+
+def many_rows(
+    device: Device, batch: Sequence[NDArray[Any]], level: str, copied: float, *, left: Callable[[], float]
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
+    """Measure a batch of many slabs on the device: kernels that wait are then paid for once for all."""
+    codec, chains = DeviceVolumeCodec(device), [CHAIN] * len(batch)
+    held = device.put_all(batch).reshape(-1, *batch[0].shape[1:])
+    depths = [len(one) for one in batch]
+    payloads = codec.encode_planes(held, depths, level=level, references=chains)
+    size = sum(one.nbytes for one in batch)
+    works: list[tuple[str, Callable[[], Any]]] = [
+        (f"encode {level}, {len(batch)} slabs on the device",
+         lambda: codec.encode_planes(held, depths, level=level, references=chains)),
+        (f"decode {level}, {len(batch)} slabs to the device", lambda: decode_batch(codec, payloads, batch)),
+    ]  # fmt: skip
+    ratio = size / sum(map(len, payloads))
+    rows = [row(what, size, timed(work, device.synchronize, n=3, left=left), ratio=ratio) for what, work in works]
+    return rows, kernel_rows(device, batch, payloads, level, copied)
 
 
 def study_slabs(study: Path, quick: bool) -> dict[str, NDArray[Any]]:

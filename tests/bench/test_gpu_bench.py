@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,13 +33,14 @@ def test_bench_on_the_emulation_proves_and_measures(tmp_path: Path) -> None:
     status, table, steps = run(tmp_path, "--device", "host")
     assert status == 0, table
     assert list(steps) == [
-        "machine", "doctor", "tests", "codec", "files", "large", "vendor", "memcheck", "host part", "peers", "other tests",
+        "machine", "doctor", "tests", "codec", "files", "large", "vendor", "memcheck", "host part", "peers",
+        "other tests",
     ]  # fmt: skip
     for what in (
         "generated CT: encode default, 2 slabs on the device",
         "generated CT: decode fast, 2 slabs, kernels alone",
         "unpack default of host by cpu",
-        "pack fast host, 2 processes, large, not verified",
+        f"pack fast host, {os.cpu_count()} threads, 2 helpers, large, not verified",
         "CPU zstd -3 encode",
     ):
         assert what in table

@@ -15,9 +15,10 @@ from gpushrink.pipeline.plan import BatchJob, BytesJob, HashJob, Job, SlabJob
 
 __all__ = ["run_in_order"]
 
-# Source bytes of jobs that are not done: each costs several while it is coded, whatever the number of threads. Room for
-# twenty large slabs: sixteen at work, and some for the threads to go on with.
+# Source bytes of jobs that are not done: each costs several while it is coded. Room for twenty large slabs: sixteen at
+# work, and some for the threads to go on with; and for a large slab each where there are more threads.
 _FLIGHT_BYTES = 320 << 20
+_FLIGHT_BYTES_EACH = 20 << 20
 # Coded bytes that wait for their turn to be written.
 _WAITING_BYTES = 128 << 20
 _BLOCK_COST = 32  # a block's header and its share of the index, in bytes
@@ -68,6 +69,7 @@ class _Flight:
     """Count what is on its way: jobs that are not done by their source bytes, others by what came out."""
 
     ahead: int
+    most: int
     jobs: int = 0
     source: int = 0
     waiting: int = 0
@@ -79,7 +81,7 @@ class _Flight:
         """Tell whether a job of this size may begin; the first may in any case."""
         if self.waiting > _WAITING_BYTES:
             return False
-        return not self.jobs or (self.jobs < self.ahead and self.source + size <= _FLIGHT_BYTES)
+        return not self.jobs or (self.jobs < self.ahead and self.source + size <= self.most)
 
     def begin(self, promise: _Promise, size: int) -> None:
         """Count a job until all its parts are done."""
@@ -154,10 +156,10 @@ def run_in_order(pool: ThreadPoolExecutor, jobs: Iterator[Job], coder: Coder, *,
     Parameters
     ----------
     ahead
-        The most jobs that are begun and not done; bytes are bounded too.
+        The most jobs that are begun and not done: two for each thread. Bytes are bounded too.
     """
     window: deque[_Promise] = deque()
-    flight, submitter = _Flight(ahead), _Submitter(pool, coder)
+    flight, submitter = _Flight(ahead, max(_FLIGHT_BYTES, ahead // 2 * _FLIGHT_BYTES_EACH)), _Submitter(pool, coder)
 
     def can_go_on(size: int) -> bool:
         return flight.has_room(size) or bool(window and window[0].done())

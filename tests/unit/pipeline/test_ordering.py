@@ -79,6 +79,7 @@ def test_slow_job_does_not_stop_those_behind_it() -> None:
 def test_bytes_on_their_way_are_bounded(monkeypatch: pytest.MonkeyPatch, value: int, most: int) -> None:
     """However many threads there are, the source bytes of jobs at work stay below the limit, one job excepted."""
     monkeypatch.setattr(ordering, "_FLIGHT_BYTES", value)
+    monkeypatch.setattr(ordering, "_FLIGHT_BYTES_EACH", 0)
     lock, now, seen = threading.Lock(), [0], [0]
 
     def work(_: int) -> None:
