@@ -1,6 +1,6 @@
 """The device ``auto``: the CPU at once, and cards as soon as they have shown that they write the same bytes.
 
-A card takes a second or two to open, and some twenty the first time on a machine, for its kernels to be compiled. So
+A card takes a second or two to open, and ten to twenty the first time on a machine, for kernels to be compiled. So
 work begins on the CPU; when there is enough of it, the cards are opened beside it, tried on a slab of the level in use,
 and take over. No byte depends on when that is.
 """

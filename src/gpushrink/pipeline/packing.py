@@ -164,7 +164,8 @@ def pack_to_sink(
             bar.advance_to(done)
         report.archive_bytes = writer.finish()
     report.processes = crew.count if crew is not None else 0
-    report.engine = slab_codec.name  # known at the end: cards may have joined
+    # Known at the end: cards may have joined.
+    report.engine = "; ".join(dict.fromkeys([slab_codec.name, *(crew.engines if crew is not None else ())]))
     report.seconds = time.perf_counter() - began
     return report
 

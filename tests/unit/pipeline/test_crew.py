@@ -116,6 +116,8 @@ def test_helpers_write_the_same_archive(series: Path, pair: Crew, calls: Counter
     shared, report = packed(series, pair)
     assert shared == alone
     assert report.processes == 2
+    assert report.engine == CPU.name
+    assert pair.engines == [CPU.name]
     assert calls["choose"] >= 2
     assert calls["code"] >= 4
     assert calls["code headers"] >= 1

@@ -43,6 +43,7 @@ class _Helper:
         self.threads = self.seats = setting.threads
         self._failures = 0
         self.ready = self.lost = False
+        self.engine = ""
         self._asked: dict[int, Future[Any]] = {}
         self._numbers = itertools.count()
         self._writing = threading.Lock()
@@ -84,6 +85,7 @@ class _Helper:
             while True:
                 number, done, found = read_message(self._results)
                 if number < 0:
+                    self.engine = str(found)
                     self._crew.welcome(self)
                 elif done:
                     self._asked.pop(number).set_result(found)
@@ -226,13 +228,21 @@ class Crew:
     @property
     def count(self) -> int:
         """Count the helpers that are at work."""
-        return sum(helper.ready and not helper.lost for helper in self._helpers)
+        return len(self._able())
+
+    @property
+    def engines(self) -> list[str]:
+        """Name what runs the volume codec in the helpers that are at work, each once."""
+        return sorted({helper.engine for helper in self._able()})
+
+    def _able(self) -> list[_Helper]:
+        return [helper for helper in self._helpers if helper.ready and not helper.lost]
 
     def take(self) -> Seat:
         """Wait for a place for a task: at a helper if one is free."""
         with self._changed:
             while True:
-                able = [helper for helper in self._helpers if helper.ready and not helper.lost]
+                able = self._able()
                 helper = max(able, key=lambda one: one.seats, default=None)
                 if helper is not None and helper.seats:
                     helper.seats -= 1

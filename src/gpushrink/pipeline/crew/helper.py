@@ -59,6 +59,6 @@ def _serve(requests: io.FileIO, results: io.FileIO) -> None:
             else:
                 answer((number, True, found))
 
-        answer((-1, True, None))
+        answer((-1, True, place.slab_codec.name))
         while True:
             pool.submit(work, *read_message(requests))
