@@ -6,6 +6,7 @@ arithmetic is modulo 2^bits. Source: docs/format.md#planes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from gpushrink.codec import matched
 from gpushrink.errors import CorruptError
 
-__all__ = ["choose", "decode", "encode"]
+__all__ = ["CHOICES", "choose", "decode", "encode", "shortlist"]
 
 _LEVEL = 3
 
@@ -23,7 +24,7 @@ _LEVEL = 3
 _AXIS_OF_BIT = (3, 2, 0, 1)
 
 # (axes, fold) worth trying: as it is, along the row, the gradient in the slice, the slice before, both.
-_CHOICES = ((0, 0), (8, 0), (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (7, 1), (9, 1), (11, 1), (15, 1))
+CHOICES = ((0, 0), (8, 0), (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (7, 1), (9, 1), (11, 1), (15, 1))
 
 _COMPONENT = 8
 _PLAIN_WEIGHT = 1 / 1.12
@@ -88,7 +89,7 @@ def decode(data: memoryview, shape: tuple[int, int, int, int], item: int) -> Sam
     return array
 
 
-def choose(samples: Samples) -> tuple[int, int, int]:
+def choose(samples: Samples, among: Sequence[tuple[int, int]] = CHOICES) -> tuple[int, int, int]:
     """Find the cheapest (axes, fold) for an array or a sample of it, as Zstandard sees it.
 
     Returns
@@ -96,20 +97,26 @@ def choose(samples: Samples) -> tuple[int, int, int]:
     tuple of int
         axes, fold and the size in bytes under Zstandard; the matched stage makes it smaller still, by 0 to 25 %.
     """
+    return _try(samples, among)[0]
+
+
+def shortlist(samples: Samples, most: int) -> list[tuple[int, int]]:
+    """Give the cheapest (axes, fold) for a small sample, for `choose` to look at on a larger one."""
+    return [(axes, fold) for axes, fold, _ in _try(samples, CHOICES)[:most]]
+
+
+def _try(samples: Samples, among: Sequence[tuple[int, int]]) -> list[tuple[int, int, int]]:
+    """Return axes, fold and size of choices, the best first."""
     compressor = zstandard.ZstdCompressor(level=_LEVEL)
-    seen: set[tuple[int, int]] = set()
-    best, best_weight = (0, 0, 1 << 62), 1.0
-    for axes, fold in _CHOICES:
+    found: dict[tuple[int, int], tuple[float, int]] = {}
+    for axes, fold in among:
         useful = sum(1 << bit for bit, axis in enumerate(_AXIS_OF_BIT) if axes >> bit & 1 and samples.shape[axis] > 1)
-        if (useful, fold) in seen or (useful == 0 and axes):
+        if (useful, fold) in found or (useful == 0 and axes):
             continue
-        seen.add((useful, fold))
         size = sum(len(compressor.compress(plane.tobytes())) for plane in _split(samples, useful, fold))
         # Drawings have few values, their differences more, which Zstandard minds less than the matched stage.
-        weight = _PLAIN_WEIGHT if useful in (0, _COMPONENT) else 1.0
-        if size * weight < best[2] * best_weight:
-            best, best_weight = (useful, fold, size), weight
-    return best
+        found[useful, fold] = size * (_PLAIN_WEIGHT if useful in (0, _COMPONENT) else 1.0), size
+    return [(*choice, found[choice][1]) for choice in sorted(found, key=lambda choice: found[choice][0])]
 
 
 def _difference(array: Samples, axis: int) -> Samples:

@@ -8,6 +8,7 @@ import numpy as np
 
 from gpushrink.codec import bytestream, planes
 from gpushrink.codec.buffers import Buffer
+from gpushrink.codec.parallel import Threads, run_over
 from gpushrink.codec.table import (
     CPU,
     References,
@@ -26,6 +27,8 @@ LEVELS = ("fast", "default", "max")
 SLAB_BYTES = 16 << 20
 SLAB_FRAMES = 256
 _SAMPLE_BYTES = 1 << 17
+_GLANCE_BYTES = 1 << 15
+_LIKELY = 2
 # A simple stage is tried in full where Zstandard comes this near to the volume codec on a sample. The matched stage is
 # a little better than Zstandard on noise, and much on what is drawn: what repeats itself as it lies. Of large slabs the
 # trial takes as long as the volume codec, and what it wins there it wins by far.
@@ -61,7 +64,7 @@ def encode_slab(
     level: str,
     references: References | None = None,
     slab_codec: SlabCodec = CPU,
-    threads: int = 1,
+    threads: Threads = 1,
 ) -> tuple[BlockCodec, Buffer]:
     """Code a slab with the volume codec, or with a simple stage where that comes out smaller.
 
@@ -84,13 +87,20 @@ def encode_slab(
         Never longer than `data`.
     """
     candidates: list[tuple[BlockCodec, Buffer]] = [(BlockCodec.STORED, data)]
-    if sample.item_bytes <= 2:
+    measured: list[tuple[float, _Sizes]] = []
+
+    def code() -> None:
         pattern = choose_slab_references(data, shape, sample)[1] if references is None else references
         coded = encode_slab_as_volume(
             data, shape, sample, level, references=pattern, slab_codec=slab_codec, threads=threads
         )
         candidates.append((BlockCodec.VOLUME, coded))
-    scale, sizes = _measure(data, shape, sample)
+
+    def measure() -> None:
+        measured.append(_measure(data, shape, sample))
+
+    run_over(lambda do: do(), [code, measure] if sample.item_bytes <= 2 else [measure], threads=threads)
+    scale, sizes = measured[0]
     bound = len(candidates[-1][1]) / scale
     near = _NEAR_DRAWN if sizes.lying < bound * _DRAWN else _NEAR
     if len(data) > _LARGE:
@@ -118,23 +128,27 @@ class _Sizes(NamedTuple):
 
 def _measure(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat) -> tuple[float, _Sizes]:
     """Return how many times the slab is a sample of it, and the sizes of the sample."""
-    part = _sample(frames_as_samples(data, shape, sample))
+    samples = frames_as_samples(data, shape, sample)
+    part = _sample(samples, _SAMPLE_BYTES)
     stored = part if sample.planar else part.transpose(0, 2, 3, 1)
-    axes, fold, size = planes.choose(part)
+    glance = _sample(samples, _GLANCE_BYTES)
+    # Which differences are best shows in little; how good they are does not.
+    likely = planes.shortlist(glance, _LIKELY) if 2 * glance.nbytes < part.nbytes else planes.CHOICES
+    axes, fold, size = planes.choose(part, likely)
     return len(data) / part.nbytes, _Sizes(len(bytestream.zstd_compress(stored.tobytes(), level=3)), size, axes, fold)
 
 
-def _sample(samples: planes.Samples) -> planes.Samples:
-    """Take a few whole slices from the middle of a slab, of large ones some bands of rows."""
+def _sample(samples: planes.Samples, size: int) -> planes.Samples:
+    """Take about so many bytes: a few whole slices from the middle of a slab, of large ones some bands of rows."""
     slices, _, rows, _ = samples.shape
     frame_bytes = samples.nbytes // slices
-    taken = min(slices, max(2, _SAMPLE_BYTES // frame_bytes))
+    taken = min(slices, max(2, size // frame_bytes))
     start = (slices - taken) // 2
     part = samples[start : start + taken]
-    if part.nbytes <= 2 * _SAMPLE_BYTES:
+    if part.nbytes <= 2 * size:
         return part
     # Drawings are not the same from top to bottom.
-    height = max(_BAND_ROWS, rows * 2 * _SAMPLE_BYTES // part.nbytes // _BANDS)
+    height = max(_BAND_ROWS, rows * 2 * size // part.nbytes // _BANDS)
     count = max(1, min(_BANDS, rows // height))
     tops = [(2 * k + 1) * rows // (2 * count) - height // 2 for k in range(count)]
     return np.concatenate([part[:, :, top : top + height] for top in tops], axis=2)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gpushrink.codec import bytestream, planes
 from gpushrink.codec.buffers import Buffer, join_large
 from gpushrink.codec.headers import decode_headers
+from gpushrink.codec.parallel import Threads
 from gpushrink.codec.varint import Cursor, pack_varint
 from gpushrink.errors import CorruptError, NewerVersionError
 from gpushrink.model import BlockCodec, SampleFormat, SlabShape
@@ -53,7 +54,7 @@ class SlabCodec(Protocol):
         """Name the engine or device, for reports."""
 
     def encode(
-        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
+        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: Threads = 1
     ) -> Buffer:
         """Encode planes [plane, row, column] of 8 or 16 bit integers, on at most so many processors."""
 
@@ -72,7 +73,7 @@ class CpuSlabCodec:
         return volume.name_engine("auto")
 
     def encode(
-        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
+        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: Threads = 1
     ) -> bytes:
         """Encode; see `SlabCodec`."""
         from gpushrink.codec import volume
@@ -209,7 +210,7 @@ def encode_slab_as_volume(
     *,
     references: References,
     slab_codec: SlabCodec = CPU,
-    threads: int = 1,
+    threads: Threads = 1,
 ) -> Buffer:
     """Code frames of 8 or 16 bits with the volume codec; each component is a plane of its own."""
     stack = _stack(data, shape, sample)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from gpushrink.codec.entropy import layout
 from gpushrink.codec.entropy.engine import Engine, RangeInput, resolve_engine
 from gpushrink.codec.entropy.tables import SCALE_BITS, Tables
+from gpushrink.codec.parallel import Threads
 from gpushrink.devices.device import Device, DeviceArray, Kernel
 from gpushrink.errors import CorruptError
 
@@ -50,7 +51,7 @@ class DeviceEngine:
         self._device = device
         self._host: Engine = resolve_engine("auto")[1]
 
-    def count(self, symbols: NDArray[np.uint8], bounds: NDArray[np.int64], *, threads: int) -> NDArray[np.int64]:
+    def count(self, symbols: NDArray[np.uint8], bounds: NDArray[np.int64], *, threads: Threads) -> NDArray[np.int64]:
         """See `Engine`; threads are not used."""
         return self.count_resident(self._device.put(symbols), bounds)
 
@@ -80,7 +81,7 @@ class DeviceEngine:
         return self._host.cluster(histograms)
 
     def encode_ranges(
-        self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: int
+        self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: Threads
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
         """See `Engine`; threads are not used."""
         counts, ranges = self.encode_resident(self._device.put(symbols), [where])[0]
@@ -117,7 +118,7 @@ class DeviceEngine:
         word_ends: NDArray[np.int64],
         where: RangeInput,
         *,
-        threads: int,
+        threads: Threads,
     ) -> NDArray[np.uint8]:
         """See `Engine`; threads are not used."""
         parts = layout.join_ranges(states, words, word_ends)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.buffers import Buffer
+from gpushrink.codec.parallel import Threads
 from gpushrink.codec.table import CPU, SlabCodec
 
 __all__ = ["AutoSlabCodec", "has_cuda_packages", "try_out"]
@@ -62,7 +63,7 @@ class AutoSlabCodec:
         return CPU.name if self._cards is None else f"{CPU.name}, then {self._cards.name}"
 
     def encode(
-        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
+        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: Threads = 1
     ) -> Buffer:
         """Encode; see `gpushrink.codec.table.SlabCodec`."""
 

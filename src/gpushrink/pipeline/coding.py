@@ -12,6 +12,7 @@ from gpushrink.archive import blocks
 from gpushrink.codec import bytestream
 from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.headers import encode_headers
+from gpushrink.codec.parallel import Team, Threads, run_over
 from gpushrink.codec.slab import LEVELS, encode_slab
 from gpushrink.codec.table import Likely, References, SlabCodec, choose_slab_references
 from gpushrink.dicom.source import hash_file, read_and_hash, read_into, read_ranges
@@ -27,6 +28,7 @@ _PROBE_LEVEL = 3
 _CLEARLY = 0.98
 # Headers that come out so many times smaller do share: as any bytes they would be larger, and take long to code.
 _SHARED = 24
+_SHARED_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,8 @@ class Coder:
         The files of the jobs, by id.
     heads
         The first bytes of some files, by id, as the scan has read them.
-    share
-        How many processors a slab may use; never changes its bytes.
+    team
+        Whose processors the jobs share; never changes their bytes.
     """
 
     def __init__(
@@ -75,15 +77,19 @@ class Coder:
         *,
         level: str,
         slab_codec: SlabCodec,
-        share: int,
+        team: Team,
     ) -> None:
         self._found, self._heads, self._level = found, heads, level
-        self._slab_codec, self._share = slab_codec, share
+        self._slab_codec, self._team = slab_codec, team
         self._digests: dict[int, bytes] = {}
         self._patterns = Patterns()
 
     def run(self, job: BytesJob | SlabJob) -> list[Coded]:
         """Code a job; where it reads files as a whole, keep their hashes for `take_hashes`."""
+        with self._team.at_work():
+            return self._run(job)
+
+    def _run(self, job: BytesJob | SlabJob) -> list[Coded]:
         if isinstance(job, SlabJob):
             return [self._run_slab(job)]
         pieces = self._gather(job)
@@ -98,11 +104,15 @@ class Coder:
         """Code the bytes of a batch together, if that is worth the time and a fast stage finds that they repeat."""
         # Headers are coded together in any case: what is left must be several to have something in common.
         several = sum(isinstance(one, SlabJob) or one.role is not Role.HEADER for one in job.jobs) > 1
-        return _run_together(job, self._gather(job.solid), self._level) if several and self._level != "fast" else []
+        if not several or self._level == "fast":
+            return []
+        with self._team.at_work():
+            return _run_together(job, self._gather(job.solid), self._level)
 
     def hash(self, file_id: int) -> list[Coded]:
         """Hash a whole file for `take_hashes`; nothing else comes of it."""
-        self._digests[file_id] = hash_file(self._found[file_id])
+        with self._team.at_work():
+            self._digests[file_id] = hash_file(self._found[file_id])
         return []
 
     def take_hashes(self, job: HashJob) -> Coded:
@@ -143,9 +153,13 @@ class Coder:
             level=self._level,
             references=references,
             slab_codec=self._slab_codec,
-            threads=self._share,
+            threads=self._threads_for(job),
         )
         return _finish(job, codec, coded, len(data))
+
+    def _threads_for(self, job: SlabJob) -> Threads:
+        """Return who may work on a slab: of a small one, sharing costs more than it saves."""
+        return self._team if job.size >= _SHARED_BYTES else 1
 
     def _read_slab(self, job: SlabJob) -> memoryview:
         """Read the frames of a slab, and hash the files that hold nothing else."""
@@ -153,13 +167,17 @@ class Coder:
         # Not a bytearray, which would be filled with zeros first, while all other threads wait.
         samples = np.empty(job.size, np.uint8)
         data = memoryview(samples)  # type: ignore[arg-type]  # numpy's stubs lack the protocol before 3.12
-        for k, stop in _runs(job):
+
+        def read(run: tuple[int, int]) -> None:
+            k, stop = run
             frame = job.frames[k]
             view = data[k * frame_bytes : stop * frame_bytes]
             if job.whole[k]:
                 self._digests[frame.file_id] = read_and_hash(self._found[frame.file_id], frame.offset, view)
             else:
                 read_into(self._found[frame.file_id], frame.offset, view)
+
+        run_over(read, _runs(job), threads=self._threads_for(job))
         return data
 
     def _gather(self, job: BytesJob) -> list[bytes]:

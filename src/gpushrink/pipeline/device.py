@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.buffers import Buffer
+from gpushrink.codec.parallel import Threads
 from gpushrink.codec.table import CPU, SlabCodec
 from gpushrink.codec.volume.geometry import References
 from gpushrink.devices.combining import Combiner
@@ -91,7 +92,7 @@ class DeviceSlabCodec:
         return self._pool.name if self._spare is None else f"{self._pool.name}, {self._spare.name} as a spare"
 
     def encode(
-        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: int = 1
+        self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: Threads = 1
     ) -> Buffer:
         """Encode; see `gpushrink.codec.table.SlabCodec`."""
         request = _Encoding(stack, level, tuple(references))

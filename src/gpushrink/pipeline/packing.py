@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpushrink.archive.writer import ArchiveWriter, ByteSink
-from gpushrink.codec.slab import slab_ranges
+from gpushrink.codec.parallel import Team
 from gpushrink.codec.table import CPU, SlabCodec
 from gpushrink.dicom.scan import Scan, scan_files
 from gpushrink.dicom.walk import Walk, walk_sources
@@ -24,7 +24,6 @@ from gpushrink.pipeline.sharing import SharingCoder
 
 __all__ = ["PackReport", "RoleSizes", "pack_to_sink"]
 
-_LARGE = 2 << 20  # volumes below this are no work to share
 _HANDS_A_THREAD = 2
 
 
@@ -138,12 +137,11 @@ def pack_to_sink(
     writer = ArchiveWriter(sink)
     # Who waits for a helper's answer, or for the first slab of a volume, needs no processor.
     hands = threads * (_HANDS_A_THREAD if shared else 1)
-    with progress(report.source_bytes, 0) as bar, ThreadPoolExecutor(hands) as pool:
+    with progress(report.source_bytes, 0) as bar, Team(threads) as team, ThreadPoolExecutor(hands) as pool:
         writer.begin([item.entry for item in walk.found])
         done = 0
-        share = _threads_within(scan, threads)
         jobs = plan_jobs(walk.found, scan)
-        coder = _coder_of(walk, scan, level=level, slab_codec=slab_codec, share=share, crew=crew if shared else None)
+        coder = _coder_of(walk, scan, level=level, slab_codec=slab_codec, team=team, crew=crew if shared else None)
         for coded in run_in_order(pool, jobs, coder, ahead=2 * hands):
             if coded.hashes:
                 writer.hashes(coded.hashes)
@@ -170,10 +168,10 @@ def pack_to_sink(
     return report
 
 
-def _coder_of(walk: Walk, scan: Scan, *, level: str, slab_codec: SlabCodec, share: int, crew: Crew | None) -> Coder:
+def _coder_of(walk: Walk, scan: Scan, *, level: str, slab_codec: SlabCodec, team: Team, crew: Crew | None) -> Coder:
     if crew is None:
-        return Coder(walk.found, scan.heads, level=level, slab_codec=slab_codec, share=share)
-    return SharingCoder(walk.found, scan.heads, level=level, slab_codec=slab_codec, share=share, crew=crew)
+        return Coder(walk.found, scan.heads, level=level, slab_codec=slab_codec, team=team)
+    return SharingCoder(walk.found, scan.heads, level=level, slab_codec=slab_codec, team=team, crew=crew)
 
 
 def _first_lines(walk: Walk, scan: Scan) -> PackReport:
@@ -190,19 +188,6 @@ def _first_lines(walk: Walk, scan: Scan) -> PackReport:
         opaque=[(walk.found[i].entry.path, reason) for i, reason in scan.opaque.items()],
         skipped=list(walk.skipped),
     )
-
-
-def _threads_within(scan: Scan, threads: int) -> int:
-    """Return how many threads a slab gets: one where there are slabs enough to go round, else all.
-
-    Threads of one slab wait for each other now and then, so slabs side by side are faster.
-    """
-    slabs = sum(
-        len(slab_ranges(len(volume.frames), volume.frame_bytes))
-        for volume in scan.volumes
-        if len(volume.frames) * volume.frame_bytes > _LARGE
-    )
-    return threads if slabs < 4 * threads and slabs % threads else 1
 
 
 def _text(path: bytes) -> str:

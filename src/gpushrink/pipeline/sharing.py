@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
 
+from gpushrink.codec.parallel import Team
 from gpushrink.codec.table import CPU, Likely, References, SlabCodec, decode_block
 from gpushrink.dicom.walk import Found
 from gpushrink.model import BlockCodec, Role
@@ -33,10 +34,10 @@ class SharingCoder(Coder):
         *,
         level: str,
         slab_codec: SlabCodec,
-        share: int,
+        team: Team,
         crew: Crew,
     ) -> None:
-        super().__init__(found, heads, level=level, slab_codec=slab_codec, share=share)
+        super().__init__(found, heads, level=level, slab_codec=slab_codec, team=team)
         self._crew = crew
         self._stopped = False
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.entropy.tables import Tables
+from gpushrink.codec.parallel import Threads
 from gpushrink.errors import UsageError
 
 __all__ = ["Engine", "EngineName", "RangeInput", "resolve_engine"]
@@ -45,7 +46,7 @@ class RangeInput:
 class Engine(Protocol):
     """The loops that are worth more than one implementation; all give identical results."""
 
-    def count(self, symbols: NDArray[np.uint8], bounds: NDArray[np.int64], *, threads: int) -> NDArray[np.int64]:
+    def count(self, symbols: NDArray[np.uint8], bounds: NDArray[np.int64], *, threads: Threads) -> NDArray[np.int64]:
         """Count the symbols in each segment: int64, shape (segments, 256)."""
         ...
 
@@ -56,7 +57,7 @@ class Engine(Protocol):
         ...
 
     def encode_ranges(
-        self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: int
+        self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: Threads
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
         """Encode chunks; give final states (chunks, lanes), all words in order, and where each chunk's words end."""
         ...
@@ -68,7 +69,7 @@ class Engine(Protocol):
         word_ends: NDArray[np.int64],
         where: RangeInput,
         *,
-        threads: int,
+        threads: Threads,
     ) -> NDArray[np.uint8]:
         """Give the symbols back, or raise CorruptError where words or states do not come out even."""
         ...

@@ -19,7 +19,7 @@ from gpushrink.codec.entropy.engine import RangeInput
 from gpushrink.codec.entropy.head import COUNTS_SIZE
 from gpushrink.codec.entropy.reference import LOWEST_STATE, head_buffer_size
 from gpushrink.codec.entropy.tables import SCALE, SCALE_BITS, Tables
-from gpushrink.codec.entropy.zstd_chunks import run_over
+from gpushrink.codec.parallel import Threads, most_of, run_over
 from gpushrink.errors import CorruptError
 
 __all__ = ["NumbaEngine"]
@@ -149,13 +149,14 @@ def _decode_chunk(symbols, begin, end, run_ends, run_tables, slots, packed, lane
 class NumbaEngine:
     """Compiled loops, cached on disk, one task for each chunk."""
 
-    def count(self, symbols: NDArray[np.uint8], bounds: NDArray[np.int64], *, threads: int) -> NDArray[np.int64]:
+    def count(self, symbols: NDArray[np.uint8], bounds: NDArray[np.int64], *, threads: Threads) -> NDArray[np.int64]:
         """See `Engine`."""
         counts = np.zeros((len(bounds) - 1, 256), np.int64)
         # Parts of about equal numbers of symbols; a segment is never split.
-        cuts = np.searchsorted(bounds, np.linspace(0, int(bounds[-1]), threads + 1)[1:-1].astype(np.int64))
+        parts = most_of(threads)
+        cuts = np.searchsorted(bounds, np.linspace(0, int(bounds[-1]), parts + 1)[1:-1].astype(np.int64))
         edges = [0, *np.minimum(cuts, len(bounds) - 1).tolist(), len(bounds) - 1]
-        run_over(lambda p: _count(symbols, bounds, edges[p], edges[p + 1], counts), range(threads), threads=threads)
+        run_over(lambda p: _count(symbols, bounds, edges[p], edges[p + 1], counts), range(parts), threads=threads)
         return counts
 
     def cluster(
@@ -165,7 +166,7 @@ class NumbaEngine:
         return numba_cluster.cluster(histograms)
 
     def encode_ranges(
-        self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: int
+        self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: Threads
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
         """See `Engine`."""
         bounds = where.bounds
@@ -199,7 +200,7 @@ class NumbaEngine:
         word_ends: NDArray[np.int64],
         where: RangeInput,
         *,
-        threads: int,
+        threads: Threads,
     ) -> NDArray[np.uint8]:
         """See `Engine`."""
         bounds = where.bounds

@@ -12,6 +12,7 @@ from gpushrink.codec.entropy import binary, cluster
 from gpushrink.codec.entropy.engine import RangeInput
 from gpushrink.codec.entropy.head import COUNTS_SIZE, KIND_NEW_TABLE, code_head
 from gpushrink.codec.entropy.tables import SCALE, SCALE_BITS, Tables
+from gpushrink.codec.parallel import Threads
 from gpushrink.errors import CorruptError
 
 __all__ = ["LOWEST_STATE", "NumpyEngine", "head_buffer_size"]
@@ -32,7 +33,7 @@ def head_buffer_size(segments: int, tables: int) -> int:
 class NumpyEngine:
     """Vectorised over chunks and lanes; one Python step for each `lanes` symbols of the longest chunk."""
 
-    def count(self, symbols: NDArray[np.uint8], bounds: NDArray[np.int64], *, threads: int) -> NDArray[np.int64]:
+    def count(self, symbols: NDArray[np.uint8], bounds: NDArray[np.int64], *, threads: Threads) -> NDArray[np.int64]:
         """See `Engine`; threads are not used."""
         counts = np.zeros((len(bounds) - 1, 256), np.int64)
         for segment in range(len(bounds) - 1):
@@ -48,7 +49,7 @@ class NumpyEngine:
         return cluster.cluster(histograms)
 
     def encode_ranges(
-        self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: int
+        self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: Threads
     ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
         """See `Engine`; threads are not used."""
         begins, ends, lanes = where.bounds[:-1], where.bounds[1:], where.lanes
@@ -88,7 +89,7 @@ class NumpyEngine:
         word_ends: NDArray[np.int64],
         where: RangeInput,
         *,
-        threads: int,
+        threads: Threads,
     ) -> NDArray[np.uint8]:
         """See `Engine`; threads are not used."""
         begins, ends, lanes = where.bounds[:-1], where.bounds[1:], where.lanes

@@ -14,6 +14,7 @@ from gpushrink.codec.entropy.head import KIND_CONSTANT, KIND_NEW_TABLE, KIND_OLD
 from gpushrink.codec.entropy.plan import Policy, make_plan
 from gpushrink.codec.entropy.tables import Tables
 from gpushrink.codec.entropy.zstd_chunks import decode_frames, encode_frames
+from gpushrink.codec.parallel import Threads
 from gpushrink.errors import CorruptError, UsageError
 
 __all__ = ["checked_lengths", "decode_segments", "encode_segments", "range_input", "table_of_segment"]
@@ -25,7 +26,7 @@ def encode_segments(
     *,
     engine: EngineName | Engine = "auto",
     policy: Policy = "auto",
-    threads: int = 1,
+    threads: Threads = 1,
 ) -> bytes:
     """Code consecutive segments of symbols, each taken as order-0 data of its own.
 
@@ -93,7 +94,7 @@ def decode_segments(
     lengths: Sequence[int] | NDArray[np.integer],
     *,
     engine: EngineName | Engine = "auto",
-    threads: int = 1,
+    threads: Threads = 1,
 ) -> NDArray[np.uint8]:
     """Give back the symbols that `encode_segments` coded.
 

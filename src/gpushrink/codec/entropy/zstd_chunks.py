@@ -5,9 +5,7 @@ Source: docs/format-entropy.md#zstd.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
 import zstandard
@@ -15,26 +13,16 @@ from numpy.typing import NDArray
 
 from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.entropy.layout import zstd_chunk_bounds
+from gpushrink.codec.parallel import Threads, run_over
 from gpushrink.errors import CorruptError
 
-__all__ = ["decode_frames", "encode_frames", "run_over"]
+__all__ = ["decode_frames", "encode_frames"]
 
 # Higher levels look for matches that order-0 data has only by chance: measured larger, not smaller.
 LEVEL = 1
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
-
-def run_over(work: Callable[[Item], Result], items: Iterable[Item], *, threads: int) -> list[Result]:
-    """Call `work` on each item, on `threads` threads; results in order."""
-    if threads <= 1:
-        return [work(item) for item in items]
-    with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, items))
-
-
-def encode_frames(symbols: NDArray[np.uint8], *, threads: int) -> list[bytes]:
+def encode_frames(symbols: NDArray[np.uint8], *, threads: Threads) -> list[bytes]:
     """Compress uint8 `symbols` as one frame for each 64 KiB."""
     bounds = zstd_chunk_bounds(len(symbols))
 
@@ -46,7 +34,7 @@ def encode_frames(symbols: NDArray[np.uint8], *, threads: int) -> list[bytes]:
     return run_over(compress, range(len(bounds) - 1), threads=threads)
 
 
-def decode_frames(frames: Sequence[Buffer], count: int, *, threads: int) -> NDArray[np.uint8]:
+def decode_frames(frames: Sequence[Buffer], count: int, *, threads: Threads) -> NDArray[np.uint8]:
     """Give back `count` symbols.
 
     Raises

@@ -17,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.parallel import Threads
 from gpushrink.codec.volume import solve
 from gpushrink.codec.volume.fit_sums import Sample
 from gpushrink.codec.volume.geometry import Layout
@@ -102,7 +103,7 @@ def draw_sample(planes: list[tuple[int, int, int]], layout: Layout, level: Level
 def fit_stage(
     sums: ModuleType, sample: Sample, samples: NDArray[np.uint16], residuals: NDArray[np.int16], stage_size: int,
     taps: TapSet, stage: int, classes: NDArray[np.uint16], class_count: int, grain: int, span: int,
-    threads: int = 1,
+    threads: Threads = 1,
 ) -> NDArray[np.int32]:  # fmt: skip
     """Fit one stage's coefficients by least squares, one set a class, each drawn towards the common one.
 

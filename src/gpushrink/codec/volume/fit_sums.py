@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.parallel import Threads
 from gpushrink.codec.volume import solve as solver
 from gpushrink.codec.volume.geometry import Layout
 from gpushrink.codec.volume.levels import Tap
@@ -94,7 +95,7 @@ def list_magnitudes(
 def sum_products(
     sample: Sample, samples: NDArray[np.uint16], residuals: NDArray[np.int16], stage_size: int, plain: Sequence[Tap],
     feedback: Sequence[tuple[int, Tap]], weights: NDArray[np.int32], order: NDArray[np.int64],
-    bounds: NDArray[np.int64], threads: int = 1,
+    bounds: NDArray[np.int64], threads: Threads = 1,
 ) -> NDArray[np.int64]:  # fmt: skip
     """Add up the normal equations of every class.
 

@@ -80,14 +80,20 @@ def wavefront_order(rows: int, columns: int) -> NDArray[np.int64]:
     return np.lexsort((row, column + 2 * row))
 
 
-def fill_edges(planes: NDArray[np.generic], plane: int, above: NDArray[np.generic] | int) -> None:
-    """Fill the edges of one raster plane, shape (rows + 4, columns + 5), in place.
+def fill_edges(planes: NDArray[np.generic], resolved: Sequence[tuple[int, int] | None], start: int) -> None:
+    """Fill the edges of raster planes, shape (planes, rows + 4, columns + 5), in place.
 
-    `above` is the padded row 0 of the first reference plane, or a constant where there is none.
+    Parameters
+    ----------
+    resolved
+        The two reference planes of each, of which the first's padded row 0 stands above its own, or None.
+    start
+        What stands above a plane without.
     """
-    image = planes[plane]
-    image[:TOP] = above
-    inner = image[TOP:-TOP]
-    inner[:, -RIGHT:] = inner[:, -RIGHT - 1 : -RIGHT]
-    inner[:, :LEFT] = image[TOP - 1 : -TOP - 1, LEFT : LEFT + 1]
-    image[-TOP:] = inner[-1]
+    inner = planes[:, TOP:-TOP]
+    inner[:, :, -RIGHT:] = inner[:, :, -RIGHT - 1 : -RIGHT]
+    inner[:, 1:, :LEFT] = inner[:, :-1, LEFT : LEFT + 1]
+    for image, pair in zip(planes, resolved, strict=True):
+        image[:TOP] = start if pair is None else planes[pair[0], TOP]
+        image[TOP, :LEFT] = image[TOP - 1, LEFT]
+    planes[:, -TOP:] = planes[:, -TOP - 1 : -TOP]

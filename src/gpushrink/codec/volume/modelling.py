@@ -7,18 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpushrink.codec.entropy.zstd_chunks import run_over
+from gpushrink.codec.parallel import Threads, run_over
 from gpushrink.codec.volume import fit
-from gpushrink.codec.volume.geometry import TOP, Layout, References, fill_edges
+from gpushrink.codec.volume.geometry import Layout, References, fill_edges
 from gpushrink.codec.volume.levels import Level
 from gpushrink.codec.volume.parameters import Bound, Model, PlaneModel
 
-__all__ = ["Binder", "begin_model", "fit_model"]
+__all__ = ["Binder", "PlaneRun", "begin_model", "fit_model"]
 
 # Below this many samples coefficients are stored one bit more coarsely.
 _SMALL_SLAB: Final = 1 << 20
@@ -28,6 +28,18 @@ def begin_model(way: Level, places: int, *, least: int, span: int, start: int, r
     """Return a model of which nothing is fitted yet, for planes of so many places in all, edges included."""
     grain = way.grain + int(places < _SMALL_SLAB)
     return Model(way.tap_set, least, span, start, references, np.zeros(0, np.int32), 3, grain, {})
+
+
+# Planes that one call takes, in samples: enough that calls cost nothing, few enough to go round.
+_RUN_SAMPLES: Final = 1 << 19
+
+
+class PlaneRun(NamedTuple):
+    """Name planes first..stop-1, all predicted alike."""
+
+    first: int
+    stop: int
+    bound: Bound
 
 
 class Binder:
@@ -45,17 +57,29 @@ class Binder:
             self._bound[back] = self._model.bind(back is not None, self._layout, first, second, self._stage_size)
         return self._bound[back]
 
+    def runs(self, resolved: Sequence[tuple[int, int] | None]) -> list[PlaneRun]:
+        """Put planes together that follow each other and are predicted alike, given the pairs of all planes."""
+        most = max(1, _RUN_SAMPLES // (self._layout.rows * self._layout.columns))
+        runs: list[PlaneRun] = []
+        for z, pair in enumerate(resolved):
+            bound = self.bind(z, pair)
+            if runs and runs[-1].bound is bound and z - runs[-1].first < most:
+                runs[-1] = runs[-1]._replace(stop=z + 1)
+            else:
+                runs.append(PlaneRun(z, z + 1, bound))
+        return runs
+
 
 def fit_model(
     model: Model, steer: Level, kernels: ModuleType, sums: ModuleType, planes: NDArray[np.uint16],
-    residuals: NDArray[np.int16], resolved: Sequence[tuple[int, int] | None], layout: Layout, threads: int = 1,
+    residuals: NDArray[np.int16], resolved: Sequence[tuple[int, int] | None], layout: Layout, threads: Threads = 1,
 ) -> None:  # fmt: skip
     """Fit stage after stage; leave the residuals of every stage, edges included, in `residuals`.
 
     Parameters
     ----------
     kernels, sums
-        An engine's `predict_plane`, and what an engine looks up and adds up for a fit.
+        An engine's `predict_planes`, and what an engine looks up and adds up for a fit.
     planes
         Padded samples, shape (plane, row, column); `residuals` has the stage as a further first axis.
     threads
@@ -96,16 +120,15 @@ def fit_model(
                     threads,
                 )
             )
-        binder = Binder(model, layout, stage_size)
-        bounds = [binder.bind(z, pair) for z, pair in enumerate(resolved)]
 
-        def predict(z: int, stage: int = stage, bounds: list[Bound] = bounds) -> None:
-            at = z * layout.size + layout.origin
-            kernels.predict_plane(flat, echoes, at, layout, stage, stage_size, bounds[z], model.span)
+        def predict(run: PlaneRun, stage: int = stage) -> None:
+            at = run.first * layout.size + layout.origin
+            kernels.predict_planes(
+                flat, echoes, at, run.stop - run.first, layout, stage, stage_size, run.bound, model.span
+            )
 
-        run_over(predict, range(len(resolved)), threads=threads)
-        for z, pair in enumerate(resolved):
-            fill_edges(residuals[stage], z, 0 if pair is None else residuals[stage, pair[0], TOP])
+        run_over(predict, Binder(model, layout, stage_size).runs(resolved), threads=threads)
+        fill_edges(residuals[stage], resolved, 0)
     energies = {}
     for kind, sample in drawn.items():
         base = (model.stage_count - 1) * stage_size

@@ -19,13 +19,19 @@ from gpushrink.codec.volume.numba_predict import classify, keep_flat, mark_flat,
 from gpushrink.codec.volume.numba_tokens import join, split
 from gpushrink.codec.volume.parameters import Bound
 
-__all__ = ["bucket_plane", "decode_plane", "join", "predict_plane", "split"]
+__all__ = ["bucket_planes", "decode_plane", "join", "predict_planes", "split"]
 
 _compiled = compiled(boundscheck=False)
 _inlined = compiled(boundscheck=False, inline="never")
 
 
 @_compiled
+def _predict_planes(samples, residuals, at, planes, plane_size, rows, columns, pitch, index, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, span):
+    for z in range(planes):
+        _predict_plane(samples, residuals, at + z * plane_size, rows, columns, pitch, index, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, span)
+
+
+@_inlined
 def _predict_plane(samples, residuals, at, rows, columns, pitch, index, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, span):
     room = np.empty((5, columns), np.int32)
     # One by one: rows from unpacking would not be known to be contiguous.
@@ -70,6 +76,12 @@ def _count_row(found, columns, parts):
 
 
 @_compiled
+def _bucket_planes(samples, residuals, at, plane_size, rows, columns, pitch, last, fixed, refs, energy, steps, weights, levels, coarse, counts, packed, values):
+    for z in range(len(counts)):
+        _bucket_plane(samples, residuals, at + z * plane_size, rows, columns, pitch, last, fixed, refs, energy, steps, weights, levels, coarse, counts[z], packed, values[z])
+
+
+@_inlined
 def _bucket_plane(samples, residuals, at, rows, columns, pitch, last, fixed, refs, energy, steps, weights, levels, coarse, counts, packed, values):
     room = np.empty((3, columns), np.int32)
     work, total, found = room[0], room[1], room[2]
@@ -162,25 +174,25 @@ def _decode_plane(samples, residuals, at, rows, columns, stage_size, coefficient
     return True
 
 
-def predict_plane(
-    samples: NDArray[np.uint16], residuals: NDArray[np.int16], at: int, layout: Layout, stage: int, stage_size: int,
-    bound: Bound, span: int,
+def predict_planes(
+    samples: NDArray[np.uint16], residuals: NDArray[np.int16], at: int, planes: int, layout: Layout, stage: int,
+    stage_size: int, bound: Bound, span: int,
 ) -> None:
-    """Do what `reference.predict_plane` does."""
-    _predict_plane(
-        samples, residuals, at, layout.rows, layout.columns, layout.row_step, stage, stage_size, bound.coefficients,
+    """Do what `reference.predict_planes` does."""
+    _predict_planes(
+        samples, residuals, at, planes, layout.size, layout.rows, layout.columns, layout.row_step, stage, stage_size, bound.coefficients,
         bound.offsets, bound.stages, bound.fixed, bound.spatial, bound.temporal, bound.directions,
         bound.has_references, span,
     )
 
 
-def bucket_plane(
+def bucket_planes(
     samples: NDArray[np.uint16], residuals: NDArray[np.int16], at: int, layout: Layout, stage_size: int, bound: Bound,
     levels: NDArray[np.int32], coarse: int, counts: NDArray[np.int64], values: NDArray[np.uint16],
 ) -> None:
-    """Do what `reference.bucket_plane` does."""
-    _bucket_plane(
-        samples, residuals, at, layout.rows, layout.columns, layout.row_step, (len(bound.stages) - 1) * stage_size,
+    """Do what `reference.bucket_planes` does."""
+    _bucket_planes(
+        samples, residuals, at, layout.size, layout.rows, layout.columns, layout.row_step, (len(bound.stages) - 1) * stage_size,
         bound.fixed, bound.has_references, bound.energy, bound.steps, bound.weights, levels, coarse, counts,
         np.empty((layout.rows, packed_length(layout.columns)), np.uint32), values,
     )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.compiled import compiled
-from gpushrink.codec.entropy.zstd_chunks import run_over
+from gpushrink.codec.parallel import Threads, most_of, run_over
 from gpushrink.codec.volume import numba_solve as solver
 from gpushrink.codec.volume.fit_sums import Sample
 from gpushrink.codec.volume.levels import Tap
@@ -167,7 +167,7 @@ def list_magnitudes(
 def sum_products(
     sample: Sample, samples: NDArray[np.uint16], residuals: NDArray[np.int16], stage_size: int, plain: Sequence[Tap],
     feedback: Sequence[tuple[int, Tap]], weights: NDArray[np.int32], order: NDArray[np.int64],
-    bounds: NDArray[np.int64], threads: int = 1,
+    bounds: NDArray[np.int64], threads: Threads = 1,
 ) -> NDArray[np.int64]:
     """Do what `fit_sums.sum_products` does."""
     width = len(plain) + len(feedback)
@@ -182,6 +182,7 @@ def sum_products(
         )
 
     # Classes have about as many voxels each: a sum is never split.
-    edges = [(len(bounds) - 1) * k // threads for k in range(threads + 1)]
+    parts = most_of(threads)
+    edges = [(len(bounds) - 1) * k // parts for k in range(parts + 1)]
     run_over(add, [slice(a, b) for a, b in pairwise(edges) if a < b], threads=threads)
     return total

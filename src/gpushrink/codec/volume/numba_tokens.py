@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.compiled import compiled
+from gpushrink.codec.parallel import Threads, most_of, run_over
 from gpushrink.codec.volume.tokens import LAST_16_BIT_TOKEN
 from gpushrink.errors import CorruptError
 
@@ -55,12 +58,16 @@ def _narrow(values, coded):
 
 
 @_compiled
-def _split(by_plane, counts, coded):
-    """Write the tokens, context after context, plane after plane; return how many raw bits they ask for."""
+def _split(by_plane, counts, first, last, coded):
+    """Write the tokens of contexts first..last-1, plane after plane; return how many raw bits they ask for."""
     begins = np.zeros(len(counts), np.int64)
     bits = np.int64(0)
     place = 0
-    for context in range(counts.shape[1]):
+    for z in range(len(counts)):
+        for context in range(first):
+            begins[z] += counts[z, context]
+        place += begins[z]
+    for context in range(first, last):
         for z in range(len(counts)):
             count = counts[z, context]
             values, out = by_plane[z, begins[z] : begins[z] + count], coded[place : place + count]
@@ -145,10 +152,17 @@ def _unpack(coded, raw, values):
             count -= below
 
 
-def split(by_plane: NDArray[np.uint16], counts: NDArray[np.int64]) -> tuple[NDArray[np.uint8], bytes]:
+def split(
+    by_plane: NDArray[np.uint16], counts: NDArray[np.int64], *, threads: Threads = 1
+) -> tuple[NDArray[np.uint8], bytes]:
     """Do what `reference.split` does."""
     coded = np.empty(by_plane.size, np.uint8)
-    bits = _split(by_plane, counts, coded)
+    # Parts of about equal numbers of values; a context is never split.
+    ends = np.cumsum(counts.sum(axis=0))
+    parts = most_of(threads)
+    cuts = np.searchsorted(ends, by_plane.size * np.arange(1, parts) // parts).tolist()
+    edges = [0, *cuts, len(ends)]
+    bits = sum(run_over(lambda part: _split(by_plane, counts, *part, coded), pairwise(edges), threads=threads))
     raw = np.zeros((bits + 31) // 32, np.uint32)
     _pack(by_plane, counts, coded, raw)
     return coded, raw.astype("<u4", copy=False).tobytes()[: (bits + 7) // 8]

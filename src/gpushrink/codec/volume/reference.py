@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.parallel import Threads
 from gpushrink.codec.volume import tokens
 from gpushrink.codec.volume.geometry import LEFT, RIGHT, TOP, Layout, wavefront_order
 from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, FLOOR_LEVELS, Bound
@@ -112,6 +113,25 @@ def predict_plane(
     residuals[begin : begin + count] = (_run(samples, at, count) - predicted).astype(np.int16)
 
 
+def predict_planes(
+    samples: Samples, residuals: Residuals, at: int, planes: int, layout: Layout, stage: int, stage_size: int,
+    bound: Bound, span: int,
+) -> None:  # fmt: skip
+    """Do `predict_plane` for as many planes, one after another from `at`, as `bound` fits."""
+    for z in range(planes):
+        predict_plane(samples, residuals, at + z * layout.size, layout, stage, stage_size, bound, span)
+
+
+def bucket_planes(
+    samples: Samples, residuals: Residuals, at: int, layout: Layout, stage_size: int, bound: Bound, levels: Ints,
+    coarse: int, counts: NDArray[np.int64], values: NDArray[np.uint16],
+) -> None:  # fmt: skip
+    """Do `bucket_plane` for planes one after another from `at`; `counts` and `values` have a row for each."""
+    for z in range(len(counts)):
+        here = at + z * layout.size
+        bucket_plane(samples, residuals, here, layout, stage_size, bound, levels, coarse, counts[z], values[z])
+
+
 def bucket_plane(
     samples: Samples, residuals: Residuals, at: int, layout: Layout, stage_size: int, bound: Bound, levels: Ints,
     coarse: int, counts: NDArray[np.int64], values: NDArray[np.uint16],
@@ -202,7 +222,9 @@ def _extend(array: NDArray[np.generic], here: int, top: int, count: int, line: i
                     array[place + depth * row + step * column] = array[place]
 
 
-def split(by_plane: NDArray[np.uint16], counts: NDArray[np.int64]) -> tuple[NDArray[np.uint8], bytes]:
+def split(
+    by_plane: NDArray[np.uint16], counts: NDArray[np.int64], *, threads: Threads = 1
+) -> tuple[NDArray[np.uint8], bytes]:
     """Put each context's folded residuals together, plane after plane, and split them into tokens and packed raw bits.
 
     Parameters
@@ -211,6 +233,8 @@ def split(by_plane: NDArray[np.uint16], counts: NDArray[np.int64]) -> tuple[NDAr
         Shape (planes, samples), each plane's values by context, as `bucket_plane` wrote them.
     counts
         Shape (planes, contexts).
+    threads
+        Not used here.
     """
     ends = np.cumsum(counts, axis=1)
     planes, contexts = range(len(counts)), range(counts.shape[1])

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.entropy import decode_segments, encode_segments
-from gpushrink.codec.entropy.zstd_chunks import run_over
+from gpushrink.codec.parallel import Threads, run_over
 from gpushrink.codec.volume import fit_sums
 from gpushrink.codec.volume import reference as reference_engine
 from gpushrink.codec.volume.geometry import TOP, Layout, References, fill_edges, resolve_references
 from gpushrink.codec.volume.levels import LEVELS
-from gpushrink.codec.volume.modelling import Binder, begin_model, fit_model
+from gpushrink.codec.volume.modelling import Binder, PlaneRun, begin_model, fit_model
 from gpushrink.codec.volume.parameters import Model
 from gpushrink.codec.volume.payload import MOST_AREA, MOST_PLANES, join_payload, split_payload
 from gpushrink.errors import CorruptError
@@ -71,7 +71,7 @@ def encode_slab(
     *,
     level: str = "default",
     engine: EngineName = "auto",
-    threads: int = 1,
+    threads: Threads = 1,
     references: References = CHAIN,
 ) -> bytes:
     """Encode a slab of planes.
@@ -103,18 +103,19 @@ def encode_slab(
     kernels = _load_engine(engine)
     # The wavefront is shortest, and its layout smallest, where rows are the shorter axis.
     volume = samples.transpose(0, 2, 1) if samples.shape[1] > samples.shape[2] else samples
-    least, most = int(samples.min()), int(samples.max())
     depth, rows, columns = volume.shape
+    least, most = int(samples.min()), int(samples.max())
     layout = Layout.raster(rows, columns)
     pitch = layout.row_step
     planes = np.empty((depth, rows + 2 * TOP, pitch), np.uint16)
     inner = planes[:, TOP : TOP + rows, 3 : 3 + columns]
-    _subtract(volume, least, inner)
+    step = max(1, _SHARED_SAMPLES // (rows * columns))
+    parts = [slice(z, z + step) for z in range(0, depth, step)]
+    run_over(lambda part: _subtract(volume[part], least, inner[part]), parts, threads=workers)
     start = int(np.sort(inner[0, 0])[columns // 2])
     pattern = tuple((int(a), int(b)) for a, b in references)
     resolved = [resolve_references(z, pattern) for z in range(depth)]
-    for z, pair in enumerate(resolved):
-        fill_edges(planes, z, start if pair is None else planes[pair[0], TOP])
+    fill_edges(planes, resolved, start)
     best: bytes | None = None
     for way in (steer, *steer.rivals):
         model = begin_model(way, planes.size, least=least, span=most - least, start=start, references=pattern)
@@ -139,7 +140,7 @@ def _subtract(volume: NDArray[Any], least: int, out: NDArray[np.uint16]) -> None
 
 def _write(
     model: Model, kernels: ModuleType, planes: NDArray[np.uint16], residuals: NDArray[np.int16],
-    resolved: list[tuple[int, int] | None], layout: Layout, engine: EngineName, threads: int,
+    resolved: list[tuple[int, int] | None], layout: Layout, engine: EngineName, threads: Threads,
 ) -> bytes:  # fmt: skip
     flat, echoes, stage_size = planes.ravel(), residuals.reshape(-1), planes.size
     depth, area = len(resolved), layout.rows * layout.columns
@@ -147,18 +148,16 @@ def _write(
     # Residuals of earlier stages have done their work: their memory takes the planes' values.
     room = echoes if model.stage_count > 1 else np.empty(depth * area, np.int16)
     by_plane = room[: depth * area].view(np.uint16).reshape(depth, area)
-    binder = Binder(model, layout, stage_size)
-    bounds = [binder.bind(z, pair) for z, pair in enumerate(resolved)]
 
-    def bucket(z: int) -> None:
-        kernels.bucket_plane(
-            flat, echoes, z * layout.size + layout.origin, layout, stage_size, bounds[z], model.levels, model.coarse,
-            counts[z], by_plane[z],
+    def bucket(run: PlaneRun) -> None:
+        kernels.bucket_planes(
+            flat, echoes, run.first * layout.size + layout.origin, layout, stage_size, run.bound, model.levels,
+            model.coarse, counts[run.first : run.stop], by_plane[run.first : run.stop],
         )  # fmt: skip
 
-    run_over(bucket, range(depth), threads=threads)
+    run_over(bucket, Binder(model, layout, stage_size).runs(resolved), threads=threads)
     lengths = counts.sum(axis=0)
-    main_tokens, main_raw = kernels.split(by_plane, counts)
+    main_tokens, main_raw = kernels.split(by_plane, counts, threads=threads)
     main_coded = encode_segments(main_tokens, lengths, engine=engine, threads=threads)
     return join_payload(model, counts, main_coded, main_raw, engine=engine)
 
@@ -169,7 +168,7 @@ def decode_slab(
     shape: tuple[int, int, int],
     dtype: Any,
     engine: EngineName = "auto",
-    threads: int = 1,
+    threads: Threads = 1,
 ) -> NDArray[Any]:
     """Give back the slab that `encode_slab` encoded.
 
@@ -243,7 +242,7 @@ def _begin_plane(
 
 
 def _read(
-    payload: Buffer, depth: int, area: int, kernels: ModuleType, engine: EngineName, threads: int
+    payload: Buffer, depth: int, area: int, kernels: ModuleType, engine: EngineName, threads: Threads
 ) -> tuple[Model, NDArray[np.int64], NDArray[np.uint16]]:
     """Read and check all parts of a payload."""
     model, counts, main_coded, main_raw = split_payload(payload, depth, area, engine=engine)

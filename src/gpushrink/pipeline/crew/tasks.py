@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gpushrink.codec.parallel import Team
 from gpushrink.codec.table import CPU, Likely, References, SlabCodec, decode_block
 from gpushrink.dicom.walk import Found
 from gpushrink.model import BlockCodec
@@ -47,6 +48,7 @@ class Workplace:
         self.level = setting.level
         self._setting = setting
         self._open = ExitStack()
+        self._team = self._open.enter_context(Team(setting.threads))
 
     def __enter__(self) -> Workplace:
         setting = self._setting
@@ -65,7 +67,7 @@ class Workplace:
 
     def coder(self, found: Mapping[int, Found]) -> Coder:
         """Give what codes jobs of these files."""
-        return Coder(found, {}, level=self.level, slab_codec=self.slab_codec, share=1)
+        return Coder(found, {}, level=self.level, slab_codec=self.slab_codec, team=self._team)
 
 
 def _choose(place: Workplace, job: SlabJob, found: Mapping[int, Found]) -> tuple[Likely, References]:
