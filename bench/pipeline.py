@@ -77,7 +77,7 @@ class NullCodec:
                 self._kept[key] = key + bytes(max(0, stack.nbytes // 4 - len(key))), stack.copy()
             return self._kept[key][0]
 
-    def decode(self, payload: bytes, *, shape: Any, dtype: Any) -> Any:
+    def decode(self, payload: bytes, *, shape: Any, dtype: Any, threads: Any = 1) -> Any:
         """Decode; see `gpushrink.codec.table.SlabCodec`."""
         with self._counted():
             part = min(_KEY, len(range(0, shape[1], 64)) * len(range(0, shape[2], 32)) * dtype.itemsize)

@@ -35,7 +35,9 @@ class Cards:
         coded = CPU.encode(stack, level=level, references=references)
         return bytes(coded)[:-1] + b"?" if self.lies else coded
 
-    def decode(self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    def decode(
+        self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any], threads: Any = 1
+    ) -> NDArray[Any]:
         """Decode."""
         self.calls += 1
         return CPU.decode(payload, shape=shape, dtype=dtype)

@@ -133,7 +133,10 @@ class _Task(Generic[Item, Result]):
     def results(self) -> list[Result]:
         """Return what came of all items, once they are done."""
         if self._error is not None:
-            raise self._error
+            try:
+                raise self._error
+            finally:
+                self._error = None  # it would hold itself, by its traceback, and all that was allocated
         return [self._found[k] for k in range(len(self._items))]
 
 

@@ -58,7 +58,9 @@ class SlabCodec(Protocol):
     ) -> Buffer:
         """Encode planes [plane, row, column] of 8 or 16 bit integers, on at most so many processors."""
 
-    def decode(self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    def decode(
+        self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any], threads: Threads = 1
+    ) -> NDArray[Any]:
         """Invert `encode`; a damaged payload raises CorruptError."""
 
 
@@ -80,11 +82,13 @@ class CpuSlabCodec:
 
         return volume.encode_slab(stack, level=level, references=references, threads=threads)
 
-    def decode(self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    def decode(
+        self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any], threads: Threads = 1
+    ) -> NDArray[Any]:
         """Decode; see `SlabCodec`."""
         from gpushrink.codec import volume
 
-        return volume.decode_slab(payload, shape=shape, dtype=dtype)
+        return volume.decode_slab(payload, shape=shape, dtype=dtype, threads=threads)
 
 
 CPU: SlabCodec = CpuSlabCodec()
@@ -93,7 +97,7 @@ _MAX_COMPONENTS = 4
 
 
 def decode_block(
-    codec: BlockCodec, coded: memoryview, decoded: int, *, slab_codec: SlabCodec = CPU
+    codec: BlockCodec, coded: memoryview, decoded: int, *, slab_codec: SlabCodec = CPU, threads: Threads = 1
 ) -> bytes | memoryview:
     """Decode the coded bytes of a data block.
 
@@ -101,6 +105,8 @@ def decode_block(
     ----------
     decoded
         The decoded size in bytes that the block claims; the result has it exactly.
+    threads
+        How many processors a slab may use.
 
     Raises
     ------
@@ -112,7 +118,7 @@ def decode_block(
     if codec == BlockCodec.HEADERS:
         return decode_headers(coded, decoded)
     slab = parse_slab(codec, coded, decoded)
-    return samples_as_frames(decode_samples(slab, slab_codec=slab_codec), slab.sample)
+    return samples_as_frames(decode_samples(slab, slab_codec=slab_codec, threads=threads), slab.sample)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +168,7 @@ def parse_slab(codec: BlockCodec, coded: memoryview, decoded: int) -> CodedSlab:
     return CodedSlab(codec, shape, sample, cursor.rest())
 
 
-def decode_samples(slab: CodedSlab, *, slab_codec: SlabCodec = CPU) -> NDArray[Any]:
+def decode_samples(slab: CodedSlab, *, slab_codec: SlabCodec = CPU, threads: Threads = 1) -> NDArray[Any]:
     """Decode a slab to integers [slice, component, row, column] in the machine's byte order.
 
     Raises
@@ -172,7 +178,7 @@ def decode_samples(slab: CodedSlab, *, slab_codec: SlabCodec = CPU) -> NDArray[A
     """
     if slab.codec == BlockCodec.PLANES:
         return planes.decode(slab.payload, slab.axes, slab.sample.item_bytes)
-    return slab_codec.decode(slab.payload, shape=slab.stack, dtype=slab.dtype).reshape(slab.axes)
+    return slab_codec.decode(slab.payload, shape=slab.stack, dtype=slab.dtype, threads=threads).reshape(slab.axes)
 
 
 def encode_slab_as_planes(

@@ -72,11 +72,13 @@ class AutoSlabCodec:
 
         return self._run(work, stack.nbytes, (level,))
 
-    def decode(self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    def decode(
+        self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any], threads: Threads = 1
+    ) -> NDArray[Any]:
         """Decode; see `gpushrink.codec.table.SlabCodec`."""
 
         def work(codec: SlabCodec) -> NDArray[Any]:
-            return codec.decode(payload, shape=shape, dtype=dtype)
+            return codec.decode(payload, shape=shape, dtype=dtype, threads=threads)
 
         return self._run(work, int(np.prod(shape)) * np.dtype(dtype).itemsize, ("default", "fast", "max"))
 

@@ -102,13 +102,15 @@ class DeviceSlabCodec:
             spare = self._spare_for(stack.shape, error)
         return spare.encode(stack, level=level, references=references, threads=threads)
 
-    def decode(self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    def decode(
+        self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any], threads: Threads = 1
+    ) -> NDArray[Any]:
         """Decode; see `gpushrink.codec.table.SlabCodec`."""
         try:
             return self._decoder.call((shape[1:], np.dtype(dtype)), _Decoding(payload, shape, np.dtype(dtype)))
         except MemoryError as error:
             spare = self._spare_for(shape, error)
-        return spare.decode(payload, shape=shape, dtype=dtype)
+        return spare.decode(payload, shape=shape, dtype=dtype, threads=threads)
 
     def _limit(self, request: _Encoding | _Decoding) -> int:
         """Say how many slabs like this one may share a batch: each batch has its share of a device's memory.

@@ -13,6 +13,7 @@ from gpushrink.archive import blocks
 from gpushrink.archive.block_file import BlockFile
 from gpushrink.archive.blocks import DataBlock
 from gpushrink.archive.index import BlockRecord
+from gpushrink.codec.parallel import Team
 from gpushrink.codec.table import CodedSlab, decode_block, decode_samples, parse_slab, samples_as_frames
 from gpushrink.errors import CorruptError
 from gpushrink.model import BlockCodec
@@ -106,8 +107,8 @@ def fetch_blocks(
         If a block is damaged; the message names its place.
     """
     batch: list[Fetched] = []
-    fetch = partial(_fetch, file=file, space=space, cache=cache, tell=tell)
-    with ThreadPoolExecutor(threads) as pool:
+    with Team(threads) as team, ThreadPoolExecutor(threads) as pool:
+        fetch = partial(_fetch, file=file, space=space, cache=cache, tell=tell, team=team)
         for fetched in _in_order(pool, records, fetch, ahead=threads + 2):
             if fetched.slab is None or fetched.samples is not None:
                 yield fetched
@@ -136,7 +137,13 @@ def _in_order(
 
 
 def _fetch(
-    record: BlockRecord, *, file: BlockFile, space: ArraySpace, cache: BlockCache, tell: Callable[[BlockRecord], str]
+    record: BlockRecord,
+    *,
+    file: BlockFile,
+    space: ArraySpace,
+    cache: BlockCache,
+    tell: Callable[[BlockRecord], str],
+    team: Team,
 ) -> Fetched:
     if (held := cache.find(record)) is not None:
         return held
@@ -150,9 +157,9 @@ def _fetch(
             slab = parse_slab(codec, data.coded, data.decoded)
             if stays_on_device(slab, space):
                 return Fetched(record, data, slab, on_device=True)
-            fetched = Fetched(
-                record, replace(data, coded=_NOTHING), replace(slab, payload=_NOTHING), decode_samples(slab)
-            )
+            with team.at_work():
+                samples = decode_samples(slab, threads=team)
+            fetched = Fetched(record, replace(data, coded=_NOTHING), replace(slab, payload=_NOTHING), samples)
         else:
             content = decode_block(codec, data.coded, data.decoded)
             fetched = Fetched(record, replace(data, coded=_NOTHING), content=content)

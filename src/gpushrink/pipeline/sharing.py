@@ -86,7 +86,7 @@ def _is_first(job: SlabJob) -> bool:
 
 
 def decode_shared(
-    crew: Crew, codec: BlockCodec, coded: memoryview, decoded: int, *, slab_codec: SlabCodec
+    crew: Crew, codec: BlockCodec, coded: memoryview, decoded: int, *, slab_codec: SlabCodec, team: Team
 ) -> memoryview:
     """Decode a block here or at a helper; see `gpushrink.codec.table.decode_block`."""
     with crew.take() as seat:
@@ -95,4 +95,5 @@ def decode_shared(
                 return memoryview(seat.call("decode", codec, Large(coded), decoded, slab_codec is CPU))
             except HelperLostError:
                 pass
-        return memoryview(decode_block(codec, coded, decoded, slab_codec=slab_codec))
+        with team.at_work():
+            return memoryview(decode_block(codec, coded, decoded, slab_codec=slab_codec, threads=team))

@@ -17,6 +17,7 @@ from gpushrink.archive.layout import MAX_ENTRIES, MAX_RUNS, BlockType
 from gpushrink.archive.reader import Block, Catalogue, Damage
 from gpushrink.archive.restore import FolderKeeper, Keeper, NullKeeper
 from gpushrink.archive.restorer import Proof, Restorer
+from gpushrink.codec.parallel import Team
 from gpushrink.codec.table import CPU, SlabCodec, decode_block
 from gpushrink.errors import (
     CorruptError,
@@ -79,7 +80,7 @@ def unpack_archive(
     """
     keeper = FolderKeeper(destination, force=force)
     if paths:
-        return restore_some(stream, keeper, paths, slab_codec=slab_codec)
+        return restore_some(stream, keeper, paths, threads=threads, slab_codec=slab_codec)
     return restore_all(stream, keeper, threads=threads, slab_codec=slab_codec, crew=crew, progress=progress)
 
 
@@ -107,10 +108,11 @@ def restore_all(
     try:
         with (
             progress(length, 0) as bar,
+            Team(threads) as team,
             ThreadPoolExecutor(threads) as pool,
             ThreadPoolExecutor(max(1, threads // _DECODERS_A_PROVER)) as provers,
         ):
-            decode = partial(_decode, slab_codec=slab_codec, crew=crew)
+            decode = partial(_decode, slab_codec=slab_codec, team=team, crew=crew)
             story = _Story(restorer, decode, pool, provers, most=2 * threads)
             try:
                 for item in reader.read_blocks(stream, progress=bar.advance_to):
@@ -269,9 +271,9 @@ class _Story:
 
 
 def restore_some(
-    stream: BinaryIO, keeper: Keeper, paths: Collection[bytes], *, slab_codec: SlabCodec = CPU
+    stream: BinaryIO, keeper: Keeper, paths: Collection[bytes], *, threads: int = 1, slab_codec: SlabCodec = CPU
 ) -> RestoreReport:
-    """Bring some files back from the blocks they need alone.
+    """Bring some files back from the blocks they need alone, one after another.
 
     Raises
     ------
@@ -293,15 +295,20 @@ def restore_some(
     needed = {parent[:k] for parent in parents for k in range(1, len(parent) + 1) if parent[k : k + 1] in (b"/", b"")}
     wanted |= {i for i, e in catalogue.entries.items() if e.kind is EntryKind.FOLDER and e.path in needed}
     restorer, report = Restorer(keeper, wanted=wanted), RestoreReport()
+    needed_blocks = (
+        record
+        for record in catalogue.records
+        if record.type in (BlockType.DATA, BlockType.HASH) and record.concerns(wanted)
+    )
     try:
         restorer.prepare(catalogue.entries)
-        for record in catalogue.records:
-            if record.type in (BlockType.DATA, BlockType.HASH) and record.concerns(wanted):
+        with Team(threads) as team:
+            for record in needed_blocks:
                 try:
                     block = reader.read_block(stream, record)
                     if record.type == BlockType.DATA:
                         future: Future[Decoded] = Future()
-                        future.set_result(_decode(block, slab_codec=slab_codec))
+                        future.set_result(_decode(block, slab_codec=slab_codec, team=team))
                         _place(future, restorer, catalogue.count)
                         continue
                     for ids, digest in _parse_hashes(block, catalogue.count):
@@ -314,13 +321,15 @@ def restore_some(
     return _fill(report, restorer, catalogue.archive_length)
 
 
-def _decode(block: Block, *, slab_codec: SlabCodec, crew: Crew | None = None) -> Decoded:
+def _decode(block: Block, *, slab_codec: SlabCodec, team: Team, crew: Crew | None = None) -> Decoded:
     try:
         data = blocks.parse_data(block.payload)
         codec = BlockCodec(block.head.codec)
         if crew is not None:
-            return data, decode_shared(crew, codec, data.coded, data.decoded, slab_codec=slab_codec)
-        return data, memoryview(decode_block(codec, data.coded, data.decoded, slab_codec=slab_codec))
+            return data, decode_shared(crew, codec, data.coded, data.decoded, slab_codec=slab_codec, team=team)
+        with team.at_work():
+            found = decode_block(codec, data.coded, data.decoded, slab_codec=slab_codec, threads=team)
+        return data, memoryview(found)
     except CorruptError as error:
         why = str(error)
     raise CorruptError(why)  # a new one: the traceback of the old would keep all that was allocated alive

@@ -502,7 +502,7 @@ def test_decoded_blocks_are_kept_for_the_next_slice(tmp_path: Path, monkeypatch:
 
     counts = []
     decode = fetching.decode_samples
-    monkeypatch.setattr(fetching, "decode_samples", lambda slab: counts.append(1) or decode(slab))
+    monkeypatch.setattr(fetching, "decode_samples", lambda slab, **how: counts.append(1) or decode(slab, **how))
     for cache_bytes, most in ((1 << 20, 1), (0, 6)):
         counts.clear()
         with gpushrink.open(archive, cache_bytes=cache_bytes) as opened:

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 import trees
+from gpushrink.codec.parallel import Team
 from gpushrink.codec.table import CPU
 from gpushrink.errors import CorruptError, InputError, UsageError
 from gpushrink.model import BlockCodec
@@ -136,7 +137,7 @@ def test_damage_is_found_with_helpers_as_without(series: Path, pair: Crew) -> No
     """A block that does not decode is named, as without helpers, and these stay."""
     archive, _ = packed(series, None)
     with pytest.raises(CorruptError):
-        decode_shared(pair, BlockCodec.VOLUME, memoryview(archive)[5000:6000], 1 << 20, slab_codec=CPU)
+        decode_shared(pair, BlockCodec.VOLUME, memoryview(archive)[5000:6000], 1 << 20, slab_codec=CPU, team=Team(1))
     gc.collect()  # an error and what it holds are garbage now
     assert pair.count == 2
 

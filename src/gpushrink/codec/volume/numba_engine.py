@@ -19,7 +19,7 @@ from gpushrink.codec.volume.numba_predict import classify, keep_flat, mark_flat,
 from gpushrink.codec.volume.numba_tokens import join, split
 from gpushrink.codec.volume.parameters import Bound
 
-__all__ = ["bucket_planes", "decode_plane", "join", "predict_planes", "split"]
+__all__ = ["bucket_planes", "decode_lines", "join", "predict_planes", "split"]
 
 _compiled = compiled(boundscheck=False)
 _inlined = compiled(boundscheck=False, inline="never")
@@ -131,14 +131,14 @@ def _extend(array, here, top, count, line, rows, columns, c, r):
 
 
 @_compiled
-def _decode_plane(samples, residuals, at, rows, columns, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, energy, steps, weights, levels, coarse, span, values, cursors, ends):
+def _decode_lines(samples, residuals, at, rows, columns, first, stop, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, energy, steps, weights, levels, coarse, span, values, cursors, ends):
     room = np.empty((5, rows), np.int32)
     work, classes, found, rivals = room[0], room[1], room[2], room[3:]
     totals = np.empty((len(stages), rows), np.int32)
     flat = np.empty(rows, np.uint8)
     last = len(stages) - 1
     c, r = fixed[0], fixed[1]
-    for line in range(columns + 2 * (rows - 1)):
+    for line in range(first, stop):
         top = max(0, (line - columns + 2) // 2)
         count = min(rows - 1, line // 2) - top + 1
         if count < 1:
@@ -198,15 +198,15 @@ def bucket_planes(
     )
 
 
-def decode_plane(
-    samples: NDArray[np.uint16], residuals: NDArray[np.int16], at: int, layout: Layout, stage_size: int, bound: Bound,
-    levels: NDArray[np.int32], coarse: int, span: int, values: NDArray[np.uint16], cursors: NDArray[np.int64],
-    ends: NDArray[np.int64],
+def decode_lines(
+    samples: NDArray[np.uint16], residuals: NDArray[np.int16], at: int, layout: Layout, first: int, stop: int,
+    stage_size: int, bound: Bound, levels: NDArray[np.int32], coarse: int, span: int, values: NDArray[np.uint16],
+    cursors: NDArray[np.int64], ends: NDArray[np.int64],
 ) -> bool:
-    """Do what `reference.decode_plane` does."""
+    """Do what `reference.decode_lines` does."""
     return bool(
-        _decode_plane(
-            samples, residuals, at, layout.rows, layout.columns, stage_size, bound.coefficients, bound.offsets,
+        _decode_lines(
+            samples, residuals, at, layout.rows, layout.columns, first, stop, stage_size, bound.coefficients, bound.offsets,
             bound.stages, bound.fixed, bound.spatial, bound.temporal, bound.directions, bound.has_references,
             bound.energy, bound.steps, bound.weights, levels, coarse, span, values, cursors, ends,
         )

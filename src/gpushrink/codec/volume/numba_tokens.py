@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ __all__ = ["join", "split"]
 
 # Runs looked at together: where none of them needs raw bits, vector code does.
 _BLOCK = 64
+# Tokens that one call takes: enough that calls cost nothing, few enough to go round.
+_PART = 1 << 20
 
 _compiled = compiled(boundscheck=False)
 
@@ -132,10 +134,13 @@ def _count_bits(coded):
 
 
 @_compiled
-def _unpack(coded, raw, values):
-    held = np.uint64(0)
-    count = 0
-    place = 0
+def _unpack(coded, raw, begin, values):
+    """Put together the values of tokens whose raw bits begin at bit `begin`."""
+    place = begin >> 3
+    skip = begin & 7
+    held = np.uint64(raw[place] >> skip) if skip else np.uint64(0)
+    count = 8 - skip if skip else 0
+    place += 1 if skip else 0
     for i in range(len(coded)):
         token = np.int64(coded[i])
         if token < 64:
@@ -168,13 +173,22 @@ def split(
     return coded, raw.astype("<u4", copy=False).tobytes()[: (bits + 7) // 8]
 
 
-def join(coded: NDArray[np.uint8], raw: bytes) -> NDArray[np.uint16]:
+def join(coded: NDArray[np.uint8], raw: bytes, *, threads: Threads = 1) -> NDArray[np.uint16]:
     """Do what `reference.join` does."""
-    bits, most = _count_bits(coded)
-    if most > LAST_16_BIT_TOKEN:
+    parts = [slice(at, at + _PART) for at in range(0, len(coded), _PART)]
+    counted = run_over(lambda part: _count_bits(coded[part]), parts, threads=threads)
+    begins = [0, *accumulate(bits for bits, _ in counted)]
+    bits = begins.pop()
+    if max((most for _, most in counted), default=0) > LAST_16_BIT_TOKEN:
         raise CorruptError("a residual of a volume slab has more than 16 bits; the archive is damaged")
     if (bits + 7) // 8 != len(raw):
         raise CorruptError("the raw bits of a volume slab have the wrong length; the archive is damaged")
     values = np.empty(len(coded), np.uint16)
-    _unpack(coded, np.frombuffer(raw, np.uint8), values)
+    packed = np.frombuffer(raw, np.uint8)
+
+    def unpack(place: tuple[slice, int]) -> None:
+        part, begin = place
+        _unpack(coded[part], packed, begin, values[part])
+
+    run_over(unpack, zip(parts, begins, strict=True), threads=threads)
     return values

@@ -16,7 +16,7 @@ from gpushrink.codec.volume.geometry import LEFT, RIGHT, TOP, Layout, wavefront_
 from gpushrink.codec.volume.parameters import COEFFICIENT_BITS, FLOOR_LEVELS, Bound
 from gpushrink.errors import CorruptError
 
-__all__ = ["bucket_plane", "decode_plane", "join", "predict_plane", "set_contexts", "split"]
+__all__ = ["bucket_plane", "decode_lines", "join", "predict_plane", "set_contexts", "split"]
 
 Samples = NDArray[np.uint16]
 Residuals = NDArray[np.int16]
@@ -154,18 +154,20 @@ def bucket_plane(
     counts += np.bincount(contexts, minlength=len(counts))
 
 
-def decode_plane(
-    samples: Samples, residuals: Residuals, at: int, layout: Layout, stage_size: int, bound: Bound, levels: Ints,
-    coarse: int, span: int, values: NDArray[np.uint16], cursors: NDArray[np.int64], ends: NDArray[np.int64],
+def decode_lines(
+    samples: Samples, residuals: Residuals, at: int, layout: Layout, first: int, stop: int, stage_size: int,
+    bound: Bound, levels: Ints, coarse: int, span: int, values: NDArray[np.uint16], cursors: NDArray[np.int64],
+    ends: NDArray[np.int64],
 ) -> bool:  # fmt: skip
-    """Decode the wavefront plane whose row 0, column 0 lies at `at`; False if the streams do not fit it.
+    """Decode some lines of the wavefront plane whose row 0, column 0 lies at `at`; False if the streams do not fit it.
 
-    `cursors` and `ends` bound each context's run of `values`; the cursors move on.
+    Lines first..stop-1, of column + 2 * row; all before are decoded. `cursors` and `ends` bound each context's run of
+    `values`; the cursors move on.
     """
     rows, columns = layout.rows, layout.columns
     stage_count = len(bound.stages)
     bases = [stage * stage_size for stage in range(stage_count)]
-    for line in range(columns + 2 * (rows - 1)):
+    for line in range(first, stop):
         top = max(0, (line - columns + 2) // 2)
         count = min(rows - 1, line // 2) - top + 1
         if count < 1:  # one column: odd lines are empty
@@ -242,8 +244,8 @@ def split(
     return tokens.split(np.concatenate(runs))
 
 
-def join(coded: NDArray[np.uint8], raw: bytes) -> NDArray[np.uint16]:
-    """Undo `split`.
+def join(coded: NDArray[np.uint8], raw: bytes, *, threads: Threads = 1) -> NDArray[np.uint16]:
+    """Undo `split`; `threads` are not used here.
 
     Raises
     ------

@@ -22,6 +22,7 @@ from gpushrink.codec.volume.levels import LEVELS
 from gpushrink.codec.volume.modelling import Binder, PlaneRun, begin_model, fit_model
 from gpushrink.codec.volume.parameters import Model
 from gpushrink.codec.volume.payload import MOST_AREA, MOST_PLANES, join_payload, split_payload
+from gpushrink.codec.volume.wavefront import decode_planes
 from gpushrink.errors import CorruptError
 
 __all__ = ["CHAIN", "EngineName", "decode_slab", "encode_slab", "load_sums", "name_engine"]
@@ -175,7 +176,7 @@ def decode_slab(
     Parameters
     ----------
     threads
-        How many decode its streams; its planes follow each other.
+        How many work on this slab.
 
     Returns
     -------
@@ -204,41 +205,9 @@ def decode_slab(
     if any((pair is not None) not in model.plane_models for pair in resolved):
         raise CorruptError("a volume slab lacks the model of some planes; the archive is damaged")
     layout = Layout.wavefront(rows, columns)
-    slots = 1 + max((z - min(pair) for z, pair in enumerate(resolved) if pair is not None), default=0)
-    samples = np.zeros(slots * layout.size, np.uint16)
-    residuals = np.zeros(model.stage_count * slots * layout.size, np.int16)
     result = np.empty((depth, rows, columns), kind)
-    lengths = counts.sum(axis=0)
-    cursors = np.cumsum(lengths) - lengths
-    for z, pair in enumerate(resolved):
-        slot = z % slots
-        steps = (0, 0) if pair is None else tuple((one % slots - slot) * layout.size for one in pair)
-        bound = model.bind(pair is not None, layout, steps[0], steps[1], len(samples))
-        at = slot * layout.size + layout.origin
-        _begin_plane(samples, residuals, at, layout, None if pair is None else steps[0], model)
-        ends = cursors + counts[z]
-        if not kernels.decode_plane(
-            samples, residuals, at, layout, len(samples), bound, model.levels, model.coarse, model.span, values,
-            cursors, ends,
-        ):  # fmt: skip
-            raise CorruptError(f"the streams of plane {z} of a volume slab do not fit it; the archive is damaged")
-        steps_of_plane = (2 * layout.row_step, 2 * layout.column_step)
-        plane = np.lib.stride_tricks.as_strided(samples[at:], (rows, columns), steps_of_plane, writeable=False)
-        np.add(plane, model.least, out=result[z], dtype=np.int32, casting="unsafe")
+    decode_planes(model, kernels, layout, resolved, counts, values, result, threads=threads)
     return np.ascontiguousarray(result.transpose(0, 2, 1)) if flipped else result
-
-
-def _begin_plane(
-    samples: NDArray[np.uint16], residuals: NDArray[np.int16], at: int, layout: Layout, first: int | None, model: Model
-) -> None:
-    """Fill the rows above a wavefront plane and the left edge of its row 0."""
-    across = np.arange(-3, layout.columns + 2) * layout.column_step
-    size = len(samples)
-    for base, array in [(0, samples), *((stage * size, residuals) for stage in range(model.stage_count))]:
-        above = (model.start if array is samples else 0) if first is None else array[base + at + first + across]
-        for depth in (1, 2):
-            array[base + at - depth * layout.row_step + across] = above
-        array[base + at + across[:3]] = array[base + at - layout.row_step]
 
 
 def _read(
@@ -246,5 +215,5 @@ def _read(
 ) -> tuple[Model, NDArray[np.int64], NDArray[np.uint16]]:
     """Read and check all parts of a payload."""
     model, counts, main_coded, main_raw = split_payload(payload, depth, area, engine=engine)
-    values = kernels.join(decode_segments(main_coded, counts.sum(axis=0), engine=engine, threads=threads), main_raw)
-    return model, counts, values
+    main_tokens = decode_segments(main_coded, counts.sum(axis=0), engine=engine, threads=threads)
+    return model, counts, kernels.join(main_tokens, main_raw, threads=threads)

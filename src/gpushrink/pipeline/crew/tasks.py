@@ -48,7 +48,7 @@ class Workplace:
         self.level = setting.level
         self._setting = setting
         self._open = ExitStack()
-        self._team = self._open.enter_context(Team(setting.threads))
+        self.team = self._open.enter_context(Team(setting.threads))
 
     def __enter__(self) -> Workplace:
         setting = self._setting
@@ -67,7 +67,7 @@ class Workplace:
 
     def coder(self, found: Mapping[int, Found]) -> Coder:
         """Give what codes jobs of these files."""
-        return Coder(found, {}, level=self.level, slab_codec=self.slab_codec, team=self._team)
+        return Coder(found, {}, level=self.level, slab_codec=self.slab_codec, team=self.team)
 
 
 def _choose(place: Workplace, job: SlabJob, found: Mapping[int, Found]) -> tuple[Likely, References]:
@@ -91,7 +91,9 @@ def _code_headers(place: Workplace, job: BytesJob, headers: Sequence[bytes]) -> 
 def _decode(place: Workplace, codec: int, coded: memoryview, decoded: int, prove: bool) -> Any:
     # A proof is the CPU's, on which an archive must open.
     slab_codec = CPU if prove else place.slab_codec
-    return Large(memoryview(decode_block(BlockCodec(codec), coded, decoded, slab_codec=slab_codec)))
+    with place.team.at_work():
+        found = decode_block(BlockCodec(codec), coded, decoded, slab_codec=slab_codec, threads=place.team)
+    return Large(memoryview(found))
 
 
 TASKS: Final[Mapping[str, Callable[..., Any]]] = {
