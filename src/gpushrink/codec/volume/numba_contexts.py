@@ -15,13 +15,14 @@ from gpushrink.codec.volume.parameters import FLOOR_LEVELS
 __all__ = ["gather_lines", "packed_length", "set_contexts"]
 
 _inlined = compiled(boundscheck=False, inline="never")
+_spliced = compiled(boundscheck=False, inline="always")
 # level // coarse = level * (2^12 // coarse + 1) >> 12 for levels and `coarse` up to 64: vectors cannot divide.
 _DIVIDE_BITS = 12
 # Packed values in a cache line. From row to row a line of the wavefront goes an odd number of cache lines on.
 _LINE_STEP = 16
 
 
-@_inlined
+@_spliced
 def _add_magnitudes(residuals, at, count, energy, weights, sums):
     for k in range(len(energy)):
         c = weights[k]
@@ -31,7 +32,7 @@ def _add_magnitudes(residuals, at, count, energy, weights, sums):
                 sums[i] += c * abs(np.int32(e[i]))
 
 
-@_inlined
+@_spliced
 def _add_steps(samples, at, count, steps, weights, sums):
     for k in range(len(steps)):
         c = weights[k]
@@ -42,7 +43,7 @@ def _add_steps(samples, at, count, steps, weights, sums):
                 sums[i] += c * abs(np.int32(one[i]) - np.int32(other[i]))
 
 
-@_inlined
+@_spliced
 def _near_floor(total, count, level_count, coarse, coarse_count, level):
     """Replace the level by the context of a prediction near the least value, where it is one."""
     inverse = np.int32((1 << _DIVIDE_BITS) // coarse + 1)
@@ -52,7 +53,7 @@ def _near_floor(total, count, level_count, coarse, coarse_count, level):
         level[i] = np.int32(low) if t < np.int32(FLOOR_LEVELS) else held
 
 
-@_inlined
+@_spliced
 def _where_flat(w, p, count, refs, flat, context, level):
     repeats = np.int32(refs)
     for i in range(count):

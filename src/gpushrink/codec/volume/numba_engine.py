@@ -27,30 +27,25 @@ _inlined = compiled(boundscheck=False, inline="never")
 
 @_compiled
 def _predict_planes(samples, residuals, at, planes, plane_size, rows, columns, pitch, index, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, span):
-    for z in range(planes):
-        _predict_plane(samples, residuals, at + z * plane_size, rows, columns, pitch, index, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, span)
-
-
-@_inlined
-def _predict_plane(samples, residuals, at, rows, columns, pitch, index, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, span):
     room = np.empty((5, columns), np.int32)
     # One by one: rows from unpacking would not be known to be contiguous.
     work, classes, total, rivals = room[0], room[1], room[2], room[3:]
     flat = np.empty(columns, np.uint8)
     stage = stages[index]
     last = index == len(stages) - 1
-    for y in range(rows):
-        here = at + y * pitch
-        if stage[4] > 1:
-            classify(samples, here, columns, fixed, spatial, temporal, directions, refs, classes, work)
-        predict(samples, residuals, here, columns, stage, classes, coefficients, offsets, span, total, rivals)
-        if last:
-            mark_flat(samples, here, columns, fixed, flat)
-            keep_flat(samples, here - 1, columns, flat, total)
-        v = samples[here : here + columns]
-        out = residuals[index * stage_size + here : index * stage_size + here + columns]
-        for i in range(columns):
-            out[i] = np.int16(np.int32(v[i]) - total[i])
+    for z in range(planes):
+        for y in range(rows):
+            here = at + z * plane_size + y * pitch
+            if stage[4] > 1:
+                classify(samples, here, columns, fixed, spatial, temporal, directions, refs, classes, work)
+            predict(samples, residuals, here, columns, stage, classes, coefficients, offsets, span, total, rivals)
+            if last:
+                mark_flat(samples, here, columns, fixed, flat)
+                keep_flat(samples, here - 1, columns, flat, total)
+            v = samples[here : here + columns]
+            out = residuals[index * stage_size + here : index * stage_size + here + columns]
+            for i in range(columns):
+                out[i] = np.int16(np.int32(v[i]) - total[i])
 
 
 @_inlined
@@ -77,35 +72,31 @@ def _count_row(found, columns, parts):
 
 @_compiled
 def _bucket_planes(samples, residuals, at, plane_size, rows, columns, pitch, last, fixed, refs, energy, steps, weights, levels, coarse, counts, packed, values):
-    for z in range(len(counts)):
-        _bucket_plane(samples, residuals, at + z * plane_size, rows, columns, pitch, last, fixed, refs, energy, steps, weights, levels, coarse, counts[z], packed, values[z])
-
-
-@_inlined
-def _bucket_plane(samples, residuals, at, rows, columns, pitch, last, fixed, refs, energy, steps, weights, levels, coarse, counts, packed, values):
     room = np.empty((3, columns), np.int32)
     work, total, found = room[0], room[1], room[2]
     flat = np.empty(columns, np.uint8)
-    parts = np.zeros((4, 256), np.int64)
-    for y in range(rows):
-        here = at + y * pitch
-        v = samples[here : here + columns]
-        e = residuals[last + here : last + here + columns]
-        for i in range(columns):
-            total[i] = np.int32((np.int32(v[i]) - np.int32(e[i])) & 0xFFFF)
-        mark_flat(samples, here, columns, fixed, flat)
-        set_contexts(samples, residuals, here, columns, total, flat, fixed, refs, energy, steps, weights, levels, coarse, work, found)
-        _pack_row(e, found, columns, packed[y])
-        _count_row(found, columns, parts)
-    for part in range(4):
-        for k in range(len(counts)):
-            counts[k] += parts[part, k]
-    cursors = np.empty(len(counts), np.int64)
-    place = 0
-    for k in range(len(counts)):
-        cursors[k] = place
-        place += counts[k]
-    gather_lines(packed, rows, columns, cursors, values)
+    parts = np.empty((4, 256), np.int64)
+    for z in range(len(counts)):
+        parts[:] = 0
+        for y in range(rows):
+            here = at + z * plane_size + y * pitch
+            v = samples[here : here + columns]
+            e = residuals[last + here : last + here + columns]
+            for i in range(columns):
+                total[i] = np.int32((np.int32(v[i]) - np.int32(e[i])) & 0xFFFF)
+            mark_flat(samples, here, columns, fixed, flat)
+            set_contexts(samples, residuals, here, columns, total, flat, fixed, refs, energy, steps, weights, levels, coarse, work, found)
+            _pack_row(e, found, columns, packed[y])
+            _count_row(found, columns, parts)
+        for part in range(4):
+            for k in range(counts.shape[1]):
+                counts[z, k] += parts[part, k]
+        cursors = np.empty(counts.shape[1], np.int64)
+        place = 0
+        for k in range(counts.shape[1]):
+            cursors[k] = place
+            place += counts[z, k]
+        gather_lines(packed, rows, columns, cursors, values[z])
 
 
 @_inlined

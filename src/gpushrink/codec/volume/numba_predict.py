@@ -23,6 +23,7 @@ _FEW_CLASSES = 6
 # Of so many, choosing each sample's coefficients, in bits, beats that: the fast level has no more.
 _BLENDED_CLASSES = 3
 _inlined = compiled(boundscheck=False, inline="never")
+_spliced = compiled(boundscheck=False, inline="always")
 
 
 @_inlined
@@ -60,7 +61,7 @@ def mark_flat(samples, at, count, fixed, flat):
         flat[i] = np.uint8((v == n[i]) & (v == nw[i]) & (v == ne[i]) & (v == ww[i]) & (v == nn[i]))
 
 
-@_inlined
+@_spliced
 def _turn(samples, at, count, fixed, classes):
     """Replace classes by classes * 4 + the direction of the gradient."""
     c, r = fixed[0], fixed[1]
@@ -77,7 +78,7 @@ def _turn(samples, at, count, fixed, classes):
         classes[i] = np.int32(classes[i] * 4 + turn)
 
 
-@_inlined
+@_spliced
 def _space(samples, at, count, fixed, refs, out):
     c, r, f = fixed[0], fixed[1], fixed[2]
     w = samples[at - c : at - c + count]
@@ -104,7 +105,7 @@ def _space(samples, at, count, fixed, refs, out):
             )
 
 
-@_inlined
+@_spliced
 def _time(samples, at, count, fixed, out):
     c, r, f, s = fixed[0], fixed[1], fixed[2], fixed[3]
     w = samples[at - c : at - c + count]
@@ -143,7 +144,7 @@ def classify(samples, at, count, fixed, spatial, temporal, directions, refs, cla
         _turn(samples, at, count, fixed, classes)
 
 
-@_inlined
+@_spliced
 def _add_four(values, at, count, coefficients, offsets, k, total):
     """Add four weighed neighbours of every sample: fewer passes over `total` than one by one."""
     c0, c1, c2, c3 = coefficients[k], coefficients[k + 1], coefficients[k + 2], coefficients[k + 3]
@@ -153,7 +154,7 @@ def _add_four(values, at, count, coefficients, offsets, k, total):
         total[i] += c0 * np.int32(v0[i]) + c1 * np.int32(v1[i]) + c2 * np.int32(v2[i]) + c3 * np.int32(v3[i])
 
 
-@_inlined
+@_spliced
 def _add_taps(values, at, count, coefficients, offsets, total):
     """Add all weighed neighbours of every sample."""
     taps = len(offsets)
@@ -169,7 +170,7 @@ def _add_taps(values, at, count, coefficients, offsets, total):
         k += 1
 
 
-@_inlined
+@_spliced
 def _blend_four(values, at, count, table, width, k, offsets, second, third, total):
     """Add four neighbours of every sample, each weighed as the sample's class has it."""
     a0, a1, a2, a3 = table[k], table[k + 1], table[k + 2], table[k + 3]
@@ -189,7 +190,7 @@ def _blend_four(values, at, count, table, width, k, offsets, second, third, tota
         )
 
 
-@_inlined
+@_spliced
 def _blend_taps(values, at, count, table, width, first, offsets, second, third, total):
     """Add all neighbours of every sample, weighed as the sample's class has it; their coefficients begin at `first`."""
     taps = len(offsets)
@@ -207,7 +208,7 @@ def _blend_taps(values, at, count, table, width, first, offsets, second, third, 
         k += 1
 
 
-@_inlined
+@_spliced
 def _blend(samples, residuals, at, count, table, width, classes, plain, echoes, total, room):
     """Predict with coefficients chosen, sample by sample, from a table of three classes."""
     second, third = room[0], room[1]
@@ -220,14 +221,14 @@ def _blend(samples, residuals, at, count, table, width, classes, plain, echoes, 
     _blend_taps(residuals, at, count, table, width, len(plain), echoes, second, third, total)
 
 
-@_inlined
+@_spliced
 def _keep_class(rival, classes, one, total):
     for i in range(len(total)):
         # All ones where the class is this one: a choice in bits, which becomes vector code.
         total[i] ^= (total[i] ^ rival[i]) & -np.int32(classes[i] == np.int32(one))
 
 
-@_inlined
+@_spliced
 def _look_up(samples, residuals, at, count, table, width, classes, plain, echoes, total):
     """Predict with each sample's own coefficients."""
     plain_count, echo_count = len(plain), len(echoes)
