@@ -13,9 +13,9 @@ from gpushrink.archive.writer import ByteSink
 from gpushrink.codec.slab import LEVELS
 from gpushrink.codec.table import SlabCodec
 from gpushrink.errors import UnsafePathError, UsageError, VerifyError
+from gpushrink.pipeline.choosing import slab_codec_of
 from gpushrink.pipeline.crew import Crew
 from gpushrink.pipeline.describing import ArchiveInfo, describe_catalogue
-from gpushrink.pipeline.device import slab_codec_of
 from gpushrink.pipeline.files import NewFile, StandardOutput, default_threads, open_archive
 from gpushrink.pipeline.packing import PackReport, pack_to_sink
 from gpushrink.pipeline.progress import ProgressFactory, silent

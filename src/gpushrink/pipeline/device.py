@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -20,7 +19,7 @@ from gpushrink.devices.volume_engine import DeviceVolumeCodec, decode_need, enco
 from gpushrink.errors import DeviceUnavailableError, UsageError
 from gpushrink.pipeline.auto_device import AutoSlabCodec, has_cuda_packages
 
-__all__ = ["DeviceSlabCodec", "open_slab_codec", "slab_codec_of"]
+__all__ = ["DeviceSlabCodec", "open_slab_codec"]
 
 # While one batch's kernels run, the host solves for another, and a third is on its way to or from the card.
 _BATCHES_A_DEVICE: Final = 3
@@ -195,17 +194,6 @@ def open_slab_codec(device: str, *, device_memory: int | None = None, parts: int
         raise UsageError(f"device {device!r} is none of {known}")
     devices = [_open(kind, ordinal, device_memory) for ordinal in ordinals]
     return DeviceSlabCodec(DevicePool(devices, memory_bytes=device_memory, parts=parts), spare=spare)
-
-
-@contextmanager
-def slab_codec_of(device: str, *, device_memory: int | None = None, parts: int = 1) -> Iterator[SlabCodec]:
-    """Open what a device's name means for a piece of work, as `open_slab_codec` does, and let go of it at the end."""
-    codec = open_slab_codec(device, device_memory=device_memory, parts=parts)
-    try:
-        yield codec
-    finally:
-        if isinstance(codec, AutoSlabCodec):
-            codec.finish()
 
 
 def _open_cards(device_memory: int | None, parts: int) -> SlabCodec | None:

@@ -12,9 +12,9 @@ from gpushrink.codec.table import CPU, Likely, References, SlabCodec, decode_blo
 from gpushrink.dicom.walk import Found
 from gpushrink.model import BlockCodec
 from gpushrink.pipeline.auto_device import AutoSlabCodec, try_out
+from gpushrink.pipeline.choosing import slab_codec_of
 from gpushrink.pipeline.coding import Coded, Coder, encode_headers_of
 from gpushrink.pipeline.crew.messages import Large, carry_coded
-from gpushrink.pipeline.device import slab_codec_of
 from gpushrink.pipeline.plan import BytesJob, SlabJob
 
 __all__ = ["TASKS", "Setting", "Workplace"]
