@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import signal
 import sys
 from types import FrameType
@@ -14,6 +15,7 @@ from gpushrink.errors import GpushrinkError
 
 __all__ = ["app", "run"]
 
+_log = logging.getLogger("gpushrink")
 _COLLECTED_AFTER = (50_000, 20, 20)
 
 app = typer.Typer(
@@ -60,6 +62,8 @@ def run(arguments: list[str] | None = None) -> None:
         signal.signal(one, _interrupt)
     # Next to nothing of what is imported is garbage: looking for it takes a fifth of a short run.
     gc.set_threshold(*_COLLECTED_AFTER)
+    _log.addHandler(_Prose())
+    _log.setLevel(logging.INFO)
     try:
         app(words, standalone_mode=True)
     except GpushrinkError as error:
@@ -81,6 +85,13 @@ def run(arguments: list[str] | None = None) -> None:
         sys.exit(1)
     finally:
         gc.freeze()
+
+
+class _Prose(logging.Handler):
+    """Print what the library has to tell, where errors go."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"gpushrink: {record.getMessage()}", file=sys.stderr)
 
 
 class _InterruptedError(BaseException):

@@ -6,25 +6,15 @@ could go on with the machine code of the old, writing and proving archives that 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 import numba
 
+from gpushrink.codec.texts import digest_texts
+
 __all__ = ["compiled", "compiled_text"]
-
-
-@cache
-def _digest() -> str:
-    """Digest the text of all that may be compiled, and of the constants it takes from elsewhere."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def compiled(**options: Any) -> Callable[[Any], Any]:
@@ -40,7 +30,7 @@ def compiled(**options: Any) -> Callable[[Any], Any]:
         dispatcher = numba.njit(cache=True, nogil=True, **options)(function)
         try:
             kept = dispatcher._cache._cache_file
-            kept._source_stamp = (kept._source_stamp, _digest())
+            kept._source_stamp = (kept._source_stamp, digest_texts())
         except AttributeError:
             # A numba built otherwise, or one with nowhere to keep anything: rather slow to start than wrong.
             return numba.njit(nogil=True, **options)(function)

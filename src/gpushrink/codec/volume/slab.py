@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.buffers import Buffer
+from gpushrink.codec.compiling import Purpose, prepare
 from gpushrink.codec.entropy import decode_segments, encode_segments
 from gpushrink.codec.parallel import Threads, run_over
 from gpushrink.codec.volume import fit_sums
@@ -25,7 +26,7 @@ from gpushrink.codec.volume.payload import MOST_AREA, MOST_PLANES, join_payload,
 from gpushrink.codec.volume.wavefront import decode_planes
 from gpushrink.errors import CorruptError
 
-__all__ = ["CHAIN", "EngineName", "decode_slab", "encode_slab", "load_sums", "name_engine"]
+__all__ = ["CHAIN", "EngineName", "Engines", "decode_slab", "encode_slab", "load_sums", "name_engine"]
 
 EngineName = Literal["auto", "numpy", "numba"]
 
@@ -46,11 +47,22 @@ def name_engine(engine: EngineName) -> str:
     return "numba"
 
 
-def _load_engine(engine: EngineName) -> ModuleType:
+class Engines(NamedTuple):
+    """Say who does what: predicts, orders and decodes; adds up for the fit; codes streams."""
+
+    kernels: ModuleType
+    sums: ModuleType
+    entropy: EngineName
+
+
+def _load_engines(engine: EngineName | Engines, purpose: Purpose) -> Engines:
     # Imported when first needed: numba takes longer to import than the command line may.
-    if name_engine(engine) == "numba":
-        return importlib.import_module("gpushrink.codec.volume.numba_engine")
-    return reference_engine
+    if not isinstance(engine, str):
+        return engine
+    if name_engine(engine) != "numba":
+        return Engines(reference_engine, fit_sums, "numpy")
+    prepare(purpose)
+    return Engines(importlib.import_module("gpushrink.codec.volume.numba_engine"), load_sums("numba"), "numba")
 
 
 def load_sums(engine: EngineName) -> ModuleType:
@@ -71,7 +83,7 @@ def encode_slab(
     samples: NDArray[Any],
     *,
     level: str = "default",
-    engine: EngineName = "auto",
+    engine: EngineName | Engines = "auto",
     threads: Threads = 1,
     references: References = CHAIN,
 ) -> bytes:
@@ -101,7 +113,7 @@ def encode_slab(
     if samples.dtype.kind not in "iu" or samples.dtype.itemsize > 2:
         raise ValueError(f"the volume codec takes 8 and 16 bit integers, not {samples.dtype}")
     steer = LEVELS[level]
-    kernels = _load_engine(engine)
+    engines = _load_engines(engine, "encode")
     # The wavefront is shortest, and its layout smallest, where rows are the shorter axis.
     volume = samples.transpose(0, 2, 1) if samples.shape[1] > samples.shape[2] else samples
     depth, rows, columns = volume.shape
@@ -121,8 +133,8 @@ def encode_slab(
     for way in (steer, *steer.rivals):
         model = begin_model(way, planes.size, least=least, span=most - least, start=start, references=pattern)
         residuals = np.zeros((model.stage_count, *planes.shape), np.int16)
-        fit_model(model, way, kernels, load_sums(engine), planes, residuals, resolved, layout, workers)
-        found = _write(model, kernels, planes, residuals, resolved, layout, engine, workers)
+        fit_model(model, way, engines.kernels, engines.sums, planes, residuals, resolved, layout, workers)
+        found = _write(model, engines, planes, residuals, resolved, layout, workers)
         del residuals  # before the next way needs as much again
         if best is None or len(found) < len(best):
             best = found
@@ -140,8 +152,8 @@ def _subtract(volume: NDArray[Any], least: int, out: NDArray[np.uint16]) -> None
 
 
 def _write(
-    model: Model, kernels: ModuleType, planes: NDArray[np.uint16], residuals: NDArray[np.int16],
-    resolved: list[tuple[int, int] | None], layout: Layout, engine: EngineName, threads: Threads,
+    model: Model, engines: Engines, planes: NDArray[np.uint16], residuals: NDArray[np.int16],
+    resolved: list[tuple[int, int] | None], layout: Layout, threads: Threads,
 ) -> bytes:  # fmt: skip
     flat, echoes, stage_size = planes.ravel(), residuals.reshape(-1), planes.size
     depth, area = len(resolved), layout.rows * layout.columns
@@ -151,16 +163,16 @@ def _write(
     by_plane = room[: depth * area].view(np.uint16).reshape(depth, area)
 
     def bucket(run: PlaneRun) -> None:
-        kernels.bucket_planes(
+        engines.kernels.bucket_planes(
             flat, echoes, run.first * layout.size + layout.origin, layout, stage_size, run.bound, model.levels,
             model.coarse, counts[run.first : run.stop], by_plane[run.first : run.stop],
         )  # fmt: skip
 
     run_over(bucket, Binder(model, layout, stage_size).runs(resolved), threads=threads)
     lengths = counts.sum(axis=0)
-    main_tokens, main_raw = kernels.split(by_plane, counts, threads=threads)
-    main_coded = encode_segments(main_tokens, lengths, engine=engine, threads=threads)
-    return join_payload(model, counts, main_coded, main_raw, engine=engine)
+    main_tokens, main_raw = engines.kernels.split(by_plane, counts, threads=threads)
+    main_coded = encode_segments(main_tokens, lengths, engine=engines.entropy, threads=threads)
+    return join_payload(model, counts, main_coded, main_raw, engine=engines.entropy)
 
 
 def decode_slab(
@@ -168,7 +180,7 @@ def decode_slab(
     *,
     shape: tuple[int, int, int],
     dtype: Any,
-    engine: EngineName = "auto",
+    engine: EngineName | Engines = "auto",
     threads: Threads = 1,
 ) -> NDArray[Any]:
     """Give back the slab that `encode_slab` encoded.
@@ -194,10 +206,10 @@ def decode_slab(
     kind = np.dtype(dtype)
     if kind.kind not in "iu" or kind.itemsize > 2:
         raise ValueError(f"the volume codec gives 8 and 16 bit integers, not {kind}")
-    kernels = _load_engine(engine)
+    engines = _load_engines(engine, "decode")
     flipped = shape[1] > shape[2]
     depth, rows, columns = (shape[0], shape[2], shape[1]) if flipped else shape
-    model, counts, values = _read(payload, depth, rows * columns, kernels, engine, threads)
+    model, counts, values = _read(payload, depth, rows * columns, engines, threads)
     limits = np.iinfo(kind)
     if model.least < limits.min or model.least + model.span > limits.max:
         raise CorruptError("a volume slab holds values outside its sample type; the archive is damaged")
@@ -206,14 +218,14 @@ def decode_slab(
         raise CorruptError("a volume slab lacks the model of some planes; the archive is damaged")
     layout = Layout.wavefront(rows, columns)
     result = np.empty((depth, rows, columns), kind)
-    decode_planes(model, kernels, layout, resolved, counts, values, result, threads=threads)
+    decode_planes(model, engines.kernels, layout, resolved, counts, values, result, threads=threads)
     return np.ascontiguousarray(result.transpose(0, 2, 1)) if flipped else result
 
 
 def _read(
-    payload: Buffer, depth: int, area: int, kernels: ModuleType, engine: EngineName, threads: Threads
+    payload: Buffer, depth: int, area: int, engines: Engines, threads: Threads
 ) -> tuple[Model, NDArray[np.int64], NDArray[np.uint16]]:
     """Read and check all parts of a payload."""
-    model, counts, main_coded, main_raw = split_payload(payload, depth, area, engine=engine)
-    main_tokens = decode_segments(main_coded, counts.sum(axis=0), engine=engine, threads=threads)
-    return model, counts, kernels.join(main_tokens, main_raw, threads=threads)
+    model, counts, main_coded, main_raw = split_payload(payload, depth, area, engine=engines.entropy)
+    main_tokens = decode_segments(main_coded, counts.sum(axis=0), engine=engines.entropy, threads=threads)
+    return model, counts, engines.kernels.join(main_tokens, main_raw, threads=threads)

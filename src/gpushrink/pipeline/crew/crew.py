@@ -13,6 +13,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, cast
 
+from gpushrink.codec.compiling import prepare
 from gpushrink.errors import UsageError
 from gpushrink.pipeline.crew.messages import read_message, widen, write_message
 from gpushrink.pipeline.crew.tasks import Setting
@@ -210,6 +211,7 @@ class Crew:
         return many if many > 1 and size_bytes is not None and size_bytes >= _WORTHWHILE_BYTES else 0
 
     def _begin(self, count: int) -> None:
+        prepare("encode")  # or each of them would
         setting = Setting(
             threads=max(1, self._threads // count),
             level=self._level,
