@@ -62,7 +62,7 @@ def run(arguments: list[str] | None = None) -> None:
         signal.signal(one, _interrupt)
     # Next to nothing of what is imported is garbage: looking for it takes a fifth of a short run.
     gc.set_threshold(*_COLLECTED_AFTER)
-    _log.addHandler(_Prose())
+    _log.addHandler(_PROSE)
     _log.setLevel(logging.INFO)
     try:
         app(words, standalone_mode=True)
@@ -92,6 +92,9 @@ class _Prose(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         print(f"gpushrink: {record.getMessage()}", file=sys.stderr)
+
+
+_PROSE = _Prose()
 
 
 class _InterruptedError(BaseException):

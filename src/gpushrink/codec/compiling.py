@@ -33,6 +33,7 @@ _SECONDS: Final[dict[Purpose, dict[str, float]]] = {
     "encode": {"predict": 8, "lines": 8, "fit": 4, "code": 5},
     "decode": {"lines": 8, "read": 3},
 }
+_PREPARES: Final[dict[Purpose, tuple[Purpose, ...]]] = {"encode": ("encode", "decode"), "decode": ("decode",)}
 _MOST_PROCESSES: Final = 4
 _LONGEST_S: Final = 180.0
 _PROGRAM: Final = (
@@ -48,48 +49,56 @@ def prepare(purpose: Purpose) -> None:
     if purpose in _prepared:
         return
     with _lock:
-        if purpose in _prepared:
-            return
-        _prepared.add(purpose)
-        if purpose == "encode":
-            _prepared.add("decode")
-        mark = _mark(purpose)
-        # Of a program that brings its interpreter along, `sys.executable` is the program.
-        if mark is None or mark.exists() or not sys.executable or getattr(sys, "frozen", False):
-            return
-        if not _compile(purpose):
-            return
-        with suppress(OSError):
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            mark.touch()
+        # Whoever comes meanwhile waits: it would compile the same.
+        if purpose not in _prepared:
+            with suppress(OSError):
+                _see_to(purpose)
+        _prepared.update(_PREPARES[purpose])
+
+
+def _see_to(purpose: Purpose) -> None:
+    mark = _mark(purpose)
+    # Of a program that brings its interpreter along, `sys.executable` is the program.
+    if mark is None or mark.exists() or not sys.executable or getattr(sys, "frozen", False):
+        return
+    if _compile(purpose):
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        for one in _PREPARES[purpose]:
+            mark.with_suffix(f".{one}").touch()
 
 
 def _mark(purpose: Purpose) -> Path | None:
-    """Return the file that says that it is done; None where nothing is known of numba."""
+    """Return the file that says that it is done; None where there is none."""
+    folder = _folder()
     try:
         numba = version("numba")
     except PackageNotFoundError:
         return None
+    if folder is None:
+        return None
     what = (digest_texts(), numba, sys.version, platform.machine(), _processor())
     name = hashlib.sha256("\0".join(what).encode()).hexdigest()[:16]
-    return _folder() / f"gpushrink-{name}.{purpose}"
+    return folder / f"gpushrink-{name}.{purpose}"
 
 
-def _folder() -> Path:
-    """Return where numba keeps machine code, or a place that is as good."""
+def _folder() -> Path | None:
+    """Return where numba keeps machine code, or a place that is as good; None where there is no home."""
     if chosen := os.environ.get("NUMBA_CACHE_DIR"):
         return Path(chosen)
     beside = Path(__file__).parent / "__pycache__"
     if os.access(beside, os.W_OK):
         return beside
-    home = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "gpushrink"
+    if kept := os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_CACHE_HOME"):
+        return Path(kept) / "gpushrink"
+    with suppress(RuntimeError):
+        return Path.home() / ".cache" / "gpushrink"
+    return None
 
 
 def _processor() -> str:
     """Name what machine code depends on: machines of one network may share a home."""
     with suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
         return "\n".join(
             sorted({line for line in lines if line.startswith(("model name", "flags", "Features", "CPU "))})
         )

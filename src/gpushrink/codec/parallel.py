@@ -52,10 +52,16 @@ class Team:
         finally:
             self._leave()
 
-    def run(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    def run(
+        self,
+        work: Callable[[Item], Result],
+        items: Sequence[Item],
+        failed: Callable[[BaseException], None] = lambda error: None,
+    ) -> list[Result]:
         """Call `work` on each item, here and on processors at rest; results in order.
 
-        The first error is raised, when all calls have ended.
+        The first error is raised, when all calls have ended. `failed` is told of one at once: an item that others wait
+        for may have been handed out and never begun.
         """
         task = _Task(work, items)
         helpers: list[Future[None]] = []
@@ -67,6 +73,9 @@ class Team:
                         break
                     helpers.append(self._helpers().submit(self._help, task))
                 going = task.step()
+        except BaseException as error:
+            failed(error)
+            raise
         finally:
             task.stop()
             wait(helpers)
@@ -149,11 +158,17 @@ def most_of(threads: Threads) -> int:
     return threads if isinstance(threads, int) else threads.most
 
 
-def run_over(work: Callable[[Item], Result], items: Iterable[Item], *, threads: Threads) -> list[Result]:
-    """Call `work` on each item, on so many threads; results in order."""
+def run_over(
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    threads: Threads,
+    failed: Callable[[BaseException], None] = lambda error: None,
+) -> list[Result]:
+    """Call `work` on each item, on so many threads; see `Team.run`."""
     if isinstance(threads, Team):
-        return threads.run(work, list(items))
+        return threads.run(work, list(items), failed)
     if threads <= 1:
         return [work(item) for item in items]
     with Team(threads) as team, team.at_work():
-        return team.run(work, list(items))
+        return team.run(work, list(items), failed)

@@ -137,7 +137,9 @@ def pack_to_sink(
     writer = ArchiveWriter(sink)
     # Who waits for a helper's answer, or for the first slab of a volume, needs no processor.
     hands = threads * (_HANDS_A_THREAD if shared else 1)
-    with progress(report.source_bytes, 0) as bar, Team(threads) as team, ThreadPoolExecutor(hands) as pool:
+    # What this process has no job for belongs to the helpers.
+    team = Team(1 if shared else threads)
+    with progress(report.source_bytes, 0) as bar, team, ThreadPoolExecutor(hands) as pool:
         writer.begin([item.entry for item in walk.found])
         done = 0
         jobs = plan_jobs(walk.found, scan)

@@ -103,12 +103,11 @@ def restore_all(
     """Follow an archive from front to back."""
     restorer = Restorer(keeper)
     length = _length(stream)
-    if crew is not None:
-        crew.begin_for(_USUAL_RATIO * length if stream.seekable() else None)
+    shared = crew is not None and crew.begin_for(_USUAL_RATIO * length if stream.seekable() else None)
     try:
         with (
             progress(length, 0) as bar,
-            Team(threads) as team,
+            Team(1 if shared else threads) as team,
             ThreadPoolExecutor(threads) as pool,
             ThreadPoolExecutor(max(1, threads // _DECODERS_A_PROVER)) as provers,
         ):

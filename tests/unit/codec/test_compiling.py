@@ -135,3 +135,12 @@ def test_nothing_is_left_to_compile() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+def test_who_has_packed_can_unpack(begun: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that only decodes has nothing to compile."""
+    compiling.prepare("encode")
+    count = len(begun)
+    monkeypatch.setattr(compiling, "_prepared", set())
+    compiling.prepare("decode")
+    assert len(begun) == count > 0

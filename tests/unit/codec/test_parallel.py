@@ -159,3 +159,20 @@ def test_most_of() -> None:
     """Of either kind."""
     assert most_of(3) == 3
     assert most_of(Team(5)) == 5
+
+
+def test_who_waits_for_an_item_that_is_never_begun_is_told() -> None:
+    """An interruption may strike between taking an item and beginning it."""
+    here = threading.get_ident()
+    waiting, told = threading.Event(), threading.Event()
+
+    def work(k: int) -> None:
+        if threading.get_ident() == here:
+            assert waiting.wait(PATIENCE)
+            raise KeyboardInterrupt
+        waiting.set()
+        assert told.wait(PATIENCE)
+
+    with Team(2) as team, team.at_work(), pytest.raises(KeyboardInterrupt):
+        team.run(work, range(20), lambda error: told.set())
+    assert told.is_set()

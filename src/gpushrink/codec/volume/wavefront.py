@@ -169,7 +169,7 @@ def decode_planes(
             raise
 
     try:
-        run_over(decode, range(depth), threads=threads if window > 1 else 1)
+        run_over(decode, range(depth), threads=threads if window > 1 else 1, failed=progress.fail)
     finally:
         progress.forget()
 
