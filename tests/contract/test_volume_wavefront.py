@@ -116,3 +116,19 @@ def test_reference_planes_lead_by_more_than_any_tap_reaches() -> None:
         every += [tap for pair in taps.steps for tap in pair]
         reach = max(reach, *(2 * row + column for role, row, column in every if role))
     assert reach + RIGHT < wavefront.LEAD
+
+
+@pytest.mark.parametrize("dtype", ["<i2", ">i2", "<u2", ">u2", "u1", "i1"])
+@pytest.mark.parametrize("shape", [(3, 20, 30), (3, 30, 20), (2, 1, 50), (2, 50, 1), (1, 1, 1)])
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_samples_of_any_type_and_order_come_back(dtype: str, shape: tuple[int, int, int], engine: str) -> None:
+    """With a least value of either sign, and of 0, in either order of bytes."""
+    limits = np.iinfo(dtype)
+    draw = np.random.default_rng(8)
+    for least in {limits.min, 0, limits.max - 60}:
+        samples = (least + draw.integers(0, 60, shape)).astype(dtype)
+        samples.flat[0] = least
+        stored = encode_slab(samples, engine=engine)
+        found = decode_slab(stored, shape=shape, dtype=dtype, engine=engine)
+        assert found.dtype == samples.dtype
+        np.testing.assert_array_equal(found, samples)

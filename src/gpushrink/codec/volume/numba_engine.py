@@ -122,13 +122,15 @@ def _extend(array, here, top, count, line, rows, columns, c, r):
 
 
 @_compiled
-def _decode_lines(samples, residuals, at, rows, columns, first, stop, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, energy, steps, weights, levels, coarse, span, values, cursors, ends):
+def _decode_lines(samples, residuals, at, rows, columns, first, stop, stage_size, coefficients, offsets, stages, fixed, spatial, temporal, directions, refs, energy, steps, weights, levels, coarse, span, values, cursors, ends, plain):
     room = np.empty((5, rows), np.int32)
     work, classes, found, rivals = room[0], room[1], room[2], room[3:]
     totals = np.empty((len(stages), rows), np.int32)
     flat = np.empty(rows, np.uint8)
     last = len(stages) - 1
     c, r = fixed[0], fixed[1]
+    # From a sample of a line to the next, in a plane without edges.
+    turn = np.uint64(columns - 2)
     for line in range(first, stop):
         top = max(0, (line - columns + 2) // 2)
         count = min(rows - 1, line // 2) - top + 1
@@ -143,6 +145,7 @@ def _decode_lines(samples, residuals, at, rows, columns, first, stop, stage_size
         keep_flat(samples, here - c, count, flat, total)
         set_contexts(samples, residuals, here, count, total, flat, fixed, refs, energy, steps, weights, levels, coarse, work, found)
         out = samples[here : here + count]
+        at_plain = np.uint64(line + top * (columns - 2))
         for i in range(count):
             context = np.uint64(found[i])
             place = cursors[context]
@@ -154,6 +157,8 @@ def _decode_lines(samples, residuals, at, rows, columns, first, stop, stage_size
             if value > span:
                 return False
             out[i] = np.uint16(value)
+            plain[at_plain] = np.uint16(value)
+            at_plain += turn
         for k in range(len(stages)):
             e = residuals[k * stage_size + here : k * stage_size + here + count]
             t = totals[k]
@@ -192,13 +197,13 @@ def bucket_planes(
 def decode_lines(
     samples: NDArray[np.uint16], residuals: NDArray[np.int16], at: int, layout: Layout, first: int, stop: int,
     stage_size: int, bound: Bound, levels: NDArray[np.int32], coarse: int, span: int, values: NDArray[np.uint16],
-    cursors: NDArray[np.int64], ends: NDArray[np.int64],
+    cursors: NDArray[np.int64], ends: NDArray[np.int64], plain: NDArray[np.uint16],
 ) -> bool:
     """Do what `reference.decode_lines` does."""
     return bool(
         _decode_lines(
             samples, residuals, at, layout.rows, layout.columns, first, stop, stage_size, bound.coefficients, bound.offsets,
             bound.stages, bound.fixed, bound.spatial, bound.temporal, bound.directions, bound.has_references,
-            bound.energy, bound.steps, bound.weights, levels, coarse, span, values, cursors, ends,
+            bound.energy, bound.steps, bound.weights, levels, coarse, span, values, cursors, ends, plain,
         )
     )

@@ -157,12 +157,12 @@ def bucket_plane(
 def decode_lines(
     samples: Samples, residuals: Residuals, at: int, layout: Layout, first: int, stop: int, stage_size: int,
     bound: Bound, levels: Ints, coarse: int, span: int, values: NDArray[np.uint16], cursors: NDArray[np.int64],
-    ends: NDArray[np.int64],
+    ends: NDArray[np.int64], plain: NDArray[np.uint16],
 ) -> bool:  # fmt: skip
     """Decode some lines of the wavefront plane whose row 0, column 0 lies at `at`; False if the streams do not fit it.
 
     Lines first..stop-1, of column + 2 * row; all before are decoded. `cursors` and `ends` bound each context's run of
-    `values`; the cursors move on.
+    `values`; the cursors move on. `plain` takes the samples row by row, without edges.
     """
     rows, columns = layout.rows, layout.columns
     stage_count = len(bound.stages)
@@ -191,6 +191,7 @@ def decode_lines(
         if (decoded > span).any():
             return False
         samples[here : here + count] = decoded
+        plain[line + np.arange(top, top + count) * (columns - 2)] = decoded
         for base, prediction in zip(bases, predicted, strict=True):
             residuals[base + here : base + here + count] = (decoded - prediction).astype(np.int16)
         _extend(samples, here, top, count, line, layout)

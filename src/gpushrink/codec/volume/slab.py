@@ -114,6 +114,7 @@ def encode_slab(
         raise ValueError(f"the volume codec takes 8 and 16 bit integers, not {samples.dtype}")
     steer = LEVELS[level]
     engines = _load_engines(engine, "encode")
+    samples = samples.astype(samples.dtype.newbyteorder("="), copy=False)
     # The wavefront is shortest, and its layout smallest, where rows are the shorter axis.
     volume = samples.transpose(0, 2, 1) if samples.shape[1] > samples.shape[2] else samples
     depth, rows, columns = volume.shape
@@ -217,9 +218,10 @@ def decode_slab(
     if any((pair is not None) not in model.plane_models for pair in resolved):
         raise CorruptError("a volume slab lacks the model of some planes; the archive is damaged")
     layout = Layout.wavefront(rows, columns)
-    result = np.empty((depth, rows, columns), kind)
+    result = np.empty((depth, rows, columns), kind.newbyteorder("="))
     decode_planes(model, engines.kernels, layout, resolved, counts, values, result, threads=threads)
-    return np.ascontiguousarray(result.transpose(0, 2, 1)) if flipped else result
+    found = np.ascontiguousarray(result.transpose(0, 2, 1)) if flipped else result
+    return found.astype(kind, copy=False)
 
 
 def _read(

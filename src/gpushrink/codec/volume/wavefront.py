@@ -50,7 +50,7 @@ class _Slab:
 
 
 class _Progress:
-    """Tell how many lines of each plane are decoded, and which planes have been taken out of the ring."""
+    """Tell how many lines of each plane are decoded, and which planes are done, so that their memory is free."""
 
     def __init__(self, planes: int, lines: int) -> None:
         self._lines = lines
@@ -128,7 +128,7 @@ def decode_planes(
     values
         Folded residuals by context, each context's plane after plane, as `join` gives them.
     out
-        Shape (plane, row, column); takes the samples.
+        Shape (plane, row, column), C-contiguous, in the machine's byte order; takes the samples.
     threads
         How many planes may be at work at once.
 
@@ -154,15 +154,21 @@ def decode_planes(
     def decode(z: int) -> None:
         try:
             progress.begin(z, z - window + 1)
+            # Where samples have 16 bits, in the memory that they stay in.
+            wide = out.itemsize == 2
+            plain = out[z].reshape(-1).view(np.uint16) if wide else np.empty(area, np.uint16)
             plane = _Plane(slab, z, resolved[z], ends[z] - counts[z], ends[z])
             first = 0
             while first < lines:
                 stop = progress.choose_stop(first, part)
                 progress.wait_for(resolved[z] or (), stop + LEAD)
-                plane.decode(first, stop)
+                plane.decode(first, stop, plain)
                 progress.reach(z, stop)
                 first = stop
-            plane.take_out(out[z])
+            if not wide or model.least:
+                shape = (layout.rows, layout.columns)
+                # Modulo 2^16 the same for signed samples.
+                np.add(plain.reshape(shape), np.uint16(model.least & 0xFFFF), out=_unsigned(out[z]), casting="unsafe")
             progress.end(z)
         except BaseException as error:
             progress.fail(error)
@@ -172,6 +178,11 @@ def decode_planes(
         run_over(decode, range(depth), threads=threads if window > 1 else 1, failed=progress.fail)
     finally:
         progress.forget()
+
+
+def _unsigned(array: NDArray[Any]) -> NDArray[np.unsignedinteger[Any]]:
+    """View samples as unsigned ones of their size."""
+    return array.view(f"u{array.itemsize}")
 
 
 class _Plane:
@@ -189,13 +200,13 @@ class _Plane:
         self._first = None if pair is None else first
         self._bound = slab.model.bind(pair is not None, slab.layout, first, second, len(slab.samples))
 
-    def decode(self, first: int, stop: int) -> None:
-        """Decode lines first..stop-1; the reference planes are `LEAD` lines ahead."""
+    def decode(self, first: int, stop: int, plain: NDArray[np.uint16]) -> None:
+        """Decode lines first..stop-1, into `plain` too; the reference planes are `LEAD` lines ahead."""
         slab, model = self._slab, self._slab.model
         self._fill_above(min(stop + LEAD, slab.layout.columns + RIGHT))
         if not slab.kernels.decode_lines(
             slab.samples, slab.residuals, self._at, slab.layout, first, stop, len(slab.samples), self._bound,
-            model.levels, model.coarse, model.span, slab.values, self._cursors, self._ends,
+            model.levels, model.coarse, model.span, slab.values, self._cursors, self._ends, plain,
         ):  # fmt: skip
             raise CorruptError(f"the streams of plane {self._z} of a volume slab do not fit it; the archive is damaged")
 
@@ -210,12 +221,3 @@ class _Plane:
             if self._above < 0:
                 array[across[:LEFT]] = array[self._at - layout.row_step]
         self._above = stop
-
-    def take_out(self, out: NDArray[Any]) -> None:
-        """Write the samples as they were stored, shape (row, column)."""
-        layout, samples = self._slab.layout, self._slab.samples
-        steps = (2 * layout.row_step, 2 * layout.column_step)
-        plane = np.lib.stride_tricks.as_strided(
-            samples[self._at :], (layout.rows, layout.columns), steps, writeable=False
-        )
-        np.add(plane, self._slab.model.least, out=out, dtype=np.int32, casting="unsafe")
