@@ -40,8 +40,8 @@ def _run(folder: Path) -> list[str]:
 import sys
 sys.path.insert(0, {str(folder)!r})
 from pathlib import Path
-from gpushrink.codec import compiled
-compiled.__file__ = {str(folder / "compiled.py")!r}
+from gpushrink.codec import texts
+texts.__file__ = {str(folder / "texts.py")!r}
 import outer
 """
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(folder / "cache")}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ _PART_SAMPLES: Final = 1 << 14
 _MOST_PLANES: Final = 8
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Slab:
     """Hold what the planes of a slab share; samples and residuals are a ring of planes."""
 
@@ -39,12 +40,13 @@ class _Slab:
     residuals: NDArray[np.int16]
     values: NDArray[np.uint16]
 
-    @property
+    @cached_property
     def slots(self) -> int:
         return len(self.samples) // self.layout.size
 
+    @cached_property
     def arrays(self) -> list[tuple[NDArray[Any], int]]:
-        """Give samples and each stage's residuals, each with what is above a plane without references."""
+        """Samples and each stage's residuals, each with what is above a plane without references."""
         stages = np.split(self.residuals, self.model.stage_count)
         return [(self.samples, self.model.start), *((stage, 0) for stage in stages)]
 
@@ -212,12 +214,15 @@ class _Plane:
 
     def _fill_above(self, stop: int) -> None:
         """Fill the rows above up to a column, first of all the left edge of row 0 too."""
-        layout = self._slab.layout
-        across = self._at + np.arange(self._above, stop) * layout.column_step
-        for array, without in self._slab.arrays():
-            above = without if self._first is None else array[across + self._first]
+        if stop == self._above:
+            return
+        row, column = self._slab.layout.row_step, self._slab.layout.column_step
+        begin = self._at + self._above * column
+        end = self._at + (stop - 1) * column + 1
+        for array, without in self._slab.arrays:
+            above = without if self._first is None else array[begin + self._first : end + self._first : column]
             for depth in range(1, TOP + 1):
-                array[across - depth * layout.row_step] = above
+                array[begin - depth * row : end - depth * row : column] = above
             if self._above < 0:
-                array[across[:LEFT]] = array[self._at - layout.row_step]
+                array[begin : self._at : column] = array[self._at - row]
         self._above = stop
