@@ -67,11 +67,30 @@ def _count(symbols, bounds, first, last, counts):  # type: ignore[no-untyped-def
             counts[segment, value] = part[0, value] + part[1, value] + part[2, value] + part[3, value]
 
 
+@compiled(inline="always")
+def _encode_symbol(symbol, lane, entries, inverses, states, out, cursor):  # type: ignore[no-untyped-def]
+    """Take a symbol into a lane's state; return where the words written so far begin."""
+    state = states[lane]
+    entry = entries[symbol]
+    frequency = entry & np.uint32(0xFFFF)
+    # The word is always written, and kept by moving the cursor: no branch to guess wrong.
+    out[cursor - np.uint64(1)] = np.uint16(state)
+    full = np.uint64(state) >= (np.uint64(frequency) << _FULL_SHIFT)
+    state = np.uint32(state >> _WORD) if full else state
+    # state < frequency * 2^18, so this product stays below 2^64 and the quotient is exact.
+    quotient = np.uint32((np.uint64(state) * inverses[symbol]) >> _RECIPROCAL_SHIFT)
+    states[lane] = np.uint32(state + (entry >> _WORD) + quotient * (_SCALE - frequency))
+    return cursor - np.uint64(full)
+
+
 @compiled()
 def _encode_chunk(symbols, begin, end, run_ends, run_tables, packed, reciprocals, lanes, states, out):  # type: ignore[no-untyped-def]
-    """Encode symbols begin..end-1 backwards into `out` (end - begin + 1 words); return where its words begin."""
+    """Encode symbols begin..end-1 backwards into `out` (end - begin + 1 words); return where its words begin.
+
+    There are at most end - begin words and `out` has one more, so a symbol finds its cursor at 1 or above.
+    """
     # Places are unsigned: signed ones are tested for wrap-around at every step.
-    one = np.uint64(1)
+    one, step = np.uint64(1), np.uint64(FULL_LANES)
     cursor = np.uint64(out.size)
     lane_mask = np.uint64(lanes - 1)
     for k in range(lanes):
@@ -83,21 +102,17 @@ def _encode_chunk(symbols, begin, end, run_ends, run_tables, packed, reciprocals
         entries = packed[run_tables[run]]
         inverses = reciprocals[run_tables[run]]
         while i > run_begin:
-            i -= one
-            lane = (i - first) & lane_mask
-            symbol = symbols[i]
-            state = states[lane]
-            entry = entries[symbol]
-            frequency = entry & np.uint32(0xFFFF)
-            # The word is always written, and kept by moving the cursor: no branch to guess wrong. There are at
-            # most end - begin words and `out` has one more, so cursor >= 1 here.
-            out[cursor - one] = np.uint16(state)
-            full = np.uint64(state) >= (np.uint64(frequency) << _FULL_SHIFT)
-            cursor -= np.uint64(full)
-            state = np.uint32(state >> _WORD) if full else state
-            # state < frequency * 2^18, so this product stays below 2^64 and the quotient is exact.
-            quotient = np.uint32((np.uint64(state) * inverses[symbol]) >> _RECIPROCAL_SHIFT)
-            states[lane] = np.uint32(state + (entry >> _WORD) + quotient * (_SCALE - frequency))
+            if lanes == FULL_LANES and (i - first) & lane_mask == 0 and i >= run_begin + step:
+                # A whole step with one table: nothing to ask in the loop.
+                i -= step
+                part = symbols[i : i + step]
+                for k in range(FULL_LANES):
+                    lane = np.uint64(FULL_LANES - 1 - k)
+                    cursor = _encode_symbol(part[lane], lane, entries, inverses, states, out, cursor)
+            else:
+                i -= one
+                lane = (i - first) & lane_mask
+                cursor = _encode_symbol(symbols[i], lane, entries, inverses, states, out, cursor)
         run -= 1
     return np.int64(cursor)
 
