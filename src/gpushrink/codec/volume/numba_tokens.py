@@ -60,15 +60,21 @@ def _narrow(values, coded):
 
 
 @_compiled
-def _split(by_plane, counts, first, last, coded):
-    """Write the tokens of contexts first..last-1, plane after plane; return how many raw bits they ask for."""
+def _find_begins(counts, first):
+    """Return where context `first` begins in each plane."""
     begins = np.zeros(len(counts), np.int64)
-    bits = np.int64(0)
-    place = 0
     for z in range(len(counts)):
         for context in range(first):
             begins[z] += counts[z, context]
-        place += begins[z]
+    return begins
+
+
+@_compiled
+def _split(by_plane, counts, first, last, coded):
+    """Write the tokens of contexts first..last-1, plane after plane; return how many raw bits they ask for."""
+    begins = _find_begins(counts, first)
+    place = begins.sum()
+    bits = np.int64(0)
     for context in range(first, last):
         for z in range(len(counts)):
             count = counts[z, context]
@@ -100,11 +106,12 @@ def _pack_block(values, coded, raw, state):
 
 
 @_compiled
-def _pack(by_plane, counts, coded, raw):
-    begins = np.zeros(len(counts), np.int64)
-    state = np.zeros(3, np.uint64)
-    place = 0
-    for context in range(counts.shape[1]):
+def _pack(by_plane, counts, first, last, coded, skip, raw):
+    """Pack the raw bits of contexts first..last-1 into `raw`, after `skip` bits of 0."""
+    begins = _find_begins(counts, first)
+    place = begins.sum()
+    state = np.array([0, skip, 0], np.uint64)
+    for context in range(first, last):
         for z in range(len(counts)):
             count = counts[z, context]
             values, out = by_plane[z, begins[z] : begins[z] + count], coded[place : place + count]
@@ -167,10 +174,21 @@ def split(
     parts = most_of(threads)
     cuts = np.searchsorted(ends, by_plane.size * np.arange(1, parts) // parts).tolist()
     edges = [0, *cuts, len(ends)]
-    bits = sum(run_over(lambda part: _split(by_plane, counts, *part, coded), pairwise(edges), threads=threads))
-    raw = np.zeros((bits + 31) // 32, np.uint32)
-    _pack(by_plane, counts, coded, raw)
-    return coded, raw.astype("<u4", copy=False).tobytes()[: (bits + 7) // 8]
+    spans = [(first, last) for first, last in pairwise(edges) if first < last]
+    bits = run_over(lambda span: _split(by_plane, counts, *span, coded), spans, threads=threads)
+    begins = [0, *accumulate(bits)]
+    raw = np.zeros((begins[-1] + 31) // 32, np.uint32)
+
+    def pack(k: int) -> NDArray[np.uint32]:
+        skip = begins[k] & 31
+        part = np.zeros((skip + bits[k] + 31) // 32, np.uint32)
+        _pack(by_plane, counts, *spans[k], coded, skip, part)
+        return part
+
+    for begin, part in zip(begins, run_over(pack, range(len(spans)), threads=threads), strict=False):
+        # The first word of a part may be the last of the one before.
+        raw[begin >> 5 : (begin >> 5) + len(part)] |= part
+    return coded, raw.astype("<u4", copy=False).tobytes()[: (begins[-1] + 7) // 8]
 
 
 def join(coded: NDArray[np.uint8], raw: bytes, *, threads: Threads = 1) -> NDArray[np.uint16]:
