@@ -6,11 +6,14 @@ could go on with the machine code of the old, writing and proving archives that 
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from types import FunctionType
 from typing import Any
 
 import numba
+from numba.core import sigutils
 
 from gpushrink.codec.texts import digest_texts
 
@@ -27,16 +30,39 @@ def compiled(**options: Any) -> Callable[[Any], Any]:
     """
 
     def wrap(function: Any) -> Any:
-        dispatcher = numba.njit(cache=True, nogil=True, **options)(function)
         try:
+            dispatcher = numba.njit(cache=True, nogil=True, **options)(function)
             kept = dispatcher._cache._cache_file
             kept._source_stamp = (kept._source_stamp, digest_texts())
-        except AttributeError:
+            _mistrust(dispatcher._cache)
+        except (AttributeError, RuntimeError):
             # A numba built otherwise, or one with nowhere to keep anything: rather slow to start than wrong.
             return numba.njit(nogil=True, **options)(function)
         return dispatcher
 
     return wrap
+
+
+def _mistrust(cache: Any) -> None:
+    """Let a cache that is damaged, full or out of reach cost time alone.
+
+    numba writes its index and its code one after the other: of two processes, one may file the other's code.
+    """
+    load, save = cache.load_overload, cache.save_overload
+
+    def load_checked(signature: Any, context: Any) -> Any:
+        with suppress(OSError, EOFError, pickle.UnpicklingError):
+            found = load(signature, context)
+            wanted, _ = sigutils.normalize_signature(signature)  # type: ignore[no-untyped-call]
+            if found is not None and tuple(found.signature.args) == tuple(wanted):
+                return found
+        return None
+
+    def save_if_possible(signature: Any, data: Any) -> None:
+        with suppress(OSError, EOFError, pickle.UnpicklingError):
+            save(signature, data)
+
+    cache.load_overload, cache.save_overload = load_checked, save_if_possible
 
 
 def compiled_text(function: Callable[..., Any], **callees: Any) -> Any:

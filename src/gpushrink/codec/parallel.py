@@ -75,10 +75,11 @@ class Team:
                 going = task.step()
         except BaseException as error:
             failed(error)
-            raise
-        finally:
             task.stop()
             wait(helpers)
+            task.forget()
+            raise
+        wait(helpers)
         return task.results()
 
     def _helpers(self) -> ThreadPoolExecutor:
@@ -138,6 +139,10 @@ class _Task(Generic[Item, Result]):
         with self._lock:
             self._next = len(self._items)
             self._error = self._error or error
+
+    def forget(self) -> None:
+        """Drop the error of another thread: another is on its way, and this one would hold itself and its memory."""
+        self._error = None
 
     def results(self) -> list[Result]:
         """Return what came of all items, once they are done."""

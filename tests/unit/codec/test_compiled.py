@@ -59,3 +59,32 @@ def test_kernel_is_compiled_anew_when_one_it_calls_has_changed(tmp_path: Path) -
     assert _run(tmp_path) == ["60", "1"]
     (tmp_path / "inner.py").write_text(_INNER.format(factor=100))
     assert _run(tmp_path) == ["600", "0"]
+
+
+def test_damaged_cache_costs_time_alone(tmp_path: Path) -> None:
+    """An index cut off, as by a power failure, is as good as none."""
+    (tmp_path / "outer.py").write_text(_OUTER)
+    (tmp_path / "inner.py").write_text(_INNER.format(factor=10))
+    assert _run(tmp_path) == ["60", "0"]
+    indices = list((tmp_path / "cache").rglob("*.nbi"))
+    assert indices
+    for index in indices:
+        index.write_bytes(b"")
+    assert _run(tmp_path) == ["60", "0"]
+
+
+def test_nowhere_to_keep_machine_code_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that lets nothing be written compiles each time."""
+    import numba
+
+    from gpushrink.codec.compiled import compiled
+
+    njit = numba.njit
+
+    def refuse(*args: object, **options: object) -> object:
+        if options.pop("cache", False):
+            raise RuntimeError("cannot cache function: no locator available")
+        return njit(*args, **options)
+
+    monkeypatch.setattr(numba, "njit", refuse)
+    assert compiled()(lambda value: value + 1)(3) == 4

@@ -148,7 +148,8 @@ def decode_planes(
         np.zeros(model.stage_count * slots * layout.size, np.int16), values,
     )  # fmt: skip
     lengths = counts.sum(axis=0)
-    ends = np.cumsum(lengths) - lengths + np.cumsum(counts, axis=0)
+    # Contiguous with one plane and with many: else there would be two machine codes.
+    ends = np.ascontiguousarray(np.cumsum(lengths) - lengths + np.cumsum(counts, axis=0))
     lines = layout.columns + 2 * (layout.rows - 1)
     progress = _Progress(depth, lines)
     part = max(LEAD, -(-lines // min(2 * window + 2, max(1, area // _PART_SAMPLES))))
