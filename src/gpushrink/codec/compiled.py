@@ -6,7 +6,6 @@ could go on with the machine code of the old, writing and proving archives that 
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from contextlib import suppress
 from types import FunctionType
@@ -17,7 +16,7 @@ from numba.core import sigutils
 
 from gpushrink.codec.texts import digest_texts
 
-__all__ = ["compiled", "compiled_text"]
+__all__ = ["can_keep", "compiled", "compiled_text"]
 
 
 def compiled(**options: Any) -> Callable[[Any], Any]:
@@ -43,6 +42,15 @@ def compiled(**options: Any) -> Callable[[Any], Any]:
     return wrap
 
 
+def can_keep() -> bool:
+    """Tell whether this machine has a place where numba may keep machine code."""
+    try:
+        numba.njit(cache=True)(can_keep)
+    except RuntimeError:
+        return False
+    return True
+
+
 def _mistrust(cache: Any) -> None:
     """Let a cache that is damaged, full or out of reach cost time alone.
 
@@ -51,15 +59,17 @@ def _mistrust(cache: Any) -> None:
     load, save = cache.load_overload, cache.save_overload
 
     def load_checked(signature: Any, context: Any) -> Any:
-        with suppress(OSError, EOFError, pickle.UnpicklingError):
+        try:
             found = load(signature, context)
-            wanted, _ = sigutils.normalize_signature(signature)  # type: ignore[no-untyped-call]
-            if found is not None and tuple(found.signature.args) == tuple(wanted):
-                return found
-        return None
+        except Exception:  # whatever pickle makes of damage
+            with suppress(OSError):
+                cache.flush()  # or the index would be met again at every start
+            return None
+        wanted, _ = sigutils.normalize_signature(signature)  # type: ignore[no-untyped-call]
+        return found if found is not None and tuple(found.signature.args) == tuple(wanted) else None
 
     def save_if_possible(signature: Any, data: Any) -> None:
-        with suppress(OSError, EOFError, pickle.UnpicklingError):
+        with suppress(Exception):  # it reads the index first
             save(signature, data)
 
     cache.load_overload, cache.save_overload = load_checked, save_if_possible

@@ -61,7 +61,10 @@ def _see_to(purpose: Purpose) -> None:
     # Of a program that brings its interpreter along, `sys.executable` is the program.
     if mark is None or mark.exists() or not sys.executable or getattr(sys, "frozen", False):
         return
-    if _compile(purpose):
+    # Here: this imports numba, which the command line does without.
+    from gpushrink.codec.compiled import can_keep
+
+    if can_keep() and _compile(purpose):
         mark.parent.mkdir(parents=True, exist_ok=True)
         for one in _PREPARES[purpose]:
             mark.with_suffix(f".{one}").touch()

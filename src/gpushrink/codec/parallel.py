@@ -74,10 +74,12 @@ class Team:
                     helpers.append(self._helpers().submit(self._help, task))
                 going = task.step()
         except BaseException as error:
-            failed(error)
-            task.stop()
-            wait(helpers)
-            task.forget()
+            try:
+                failed(error)
+            finally:
+                task.stop()
+                wait(helpers)
+                task.forget()
             raise
         wait(helpers)
         return task.results()

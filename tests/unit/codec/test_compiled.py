@@ -61,16 +61,37 @@ def test_kernel_is_compiled_anew_when_one_it_calls_has_changed(tmp_path: Path) -
     assert _run(tmp_path) == ["600", "0"]
 
 
-def test_damaged_cache_costs_time_alone(tmp_path: Path) -> None:
-    """An index cut off, as by a power failure, is as good as none."""
+@pytest.mark.parametrize("kind", ["*.nbi", "*.nbc"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "zeros", "directory"])
+def test_damaged_cache_costs_time_once(tmp_path: Path, kind: str, damage: str) -> None:
+    """What a power failure leaves is as good as nothing; the run that finds it writes it anew, where it can."""
     (tmp_path / "outer.py").write_text(_OUTER)
     (tmp_path / "inner.py").write_text(_INNER.format(factor=10))
     assert _run(tmp_path) == ["60", "0"]
-    indices = list((tmp_path / "cache").rglob("*.nbi"))
-    assert indices
-    for index in indices:
-        index.write_bytes(b"")
+    files = list((tmp_path / "cache").rglob(kind))
+    assert files
+    for file in files:
+        size = file.stat().st_size
+        if damage == "directory":  # neither read nor replaced, whoever asks
+            file.unlink()
+            (file / "in the way").mkdir(parents=True)
+        else:
+            file.write_bytes({"empty": b"", "cut": file.read_bytes()[: size // 2], "zeros": bytes(size)}[damage])
     assert _run(tmp_path) == ["60", "0"]
+    if damage != "directory":
+        assert _run(tmp_path) == ["60", "1"]
+
+
+def test_code_of_another_signature_is_not_taken(tmp_path: Path) -> None:
+    """Two processes that wrote at once may have left one's code under the other's name."""
+    (tmp_path / "inner.py").write_text(_INNER.format(factor=10))
+    (tmp_path / "outer.py").write_text(_OUTER.replace("doubled(3), ", "doubled(3), doubled(0.5), "))
+    assert _run(tmp_path) == ["60", "10.0", "0"]
+    assert _run(tmp_path) == ["60", "10.0", "2"]
+    one, other = sorted((tmp_path / "cache").rglob("outer.doubled*.nbc"))
+    one.write_bytes(other.read_bytes())
+    assert _run(tmp_path) == ["60", "10.0", "1"]
+    assert _run(tmp_path) == ["60", "10.0", "2"]
 
 
 def test_nowhere_to_keep_machine_code_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:

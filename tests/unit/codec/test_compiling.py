@@ -16,6 +16,8 @@ from gpushrink.codec import compiling
 
 pytest.importorskip("numba")
 
+from gpushrink.codec import compiled  # noqa: E402 - needs numba
+
 LONGEST_S = 300.0
 
 
@@ -86,6 +88,16 @@ def test_failure_leaves_the_work_to_numba(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(subprocess, "Popen", refuse)
     compiling.prepare("encode")
     assert not (tmp_path / "kept").exists()
+
+
+def test_nothing_is_begun_where_nothing_can_be_kept(
+    begun: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What processes compile would be lost with them."""
+    monkeypatch.setattr(compiled, "can_keep", lambda: False)
+    compiling.prepare("encode")
+    assert begun == []
+    assert not list(tmp_path.rglob("gpushrink-*"))
 
 
 def test_what_hangs_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

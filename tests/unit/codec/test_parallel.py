@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import time
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -176,3 +179,51 @@ def test_who_waits_for_an_item_that_is_never_begun_is_told() -> None:
     with Team(2) as team, team.at_work(), pytest.raises(KeyboardInterrupt):
         team.run(work, range(20), lambda error: told.set())
     assert told.is_set()
+
+
+def test_errors_of_two_hold_no_memory() -> None:
+    """Where caller and helper fail alike, what the helper had in hand goes at once, without the collector."""
+
+    class Load:
+        pass
+
+    both, kept = threading.Barrier(2, timeout=PATIENCE), []
+
+    def work(_: int) -> None:
+        load = Load()
+        kept.append(weakref.ref(load))
+        both.wait()
+        raise ValueError("bad")
+
+    def fail() -> None:
+        with Team(2) as team, team.at_work(), pytest.raises(ValueError, match="bad"):
+            team.run(work, range(2))
+
+    gc.disable()
+    try:
+        fail()
+        assert [one() for one in kept] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_helpers_are_waited_for_whatever_the_callback_raises() -> None:
+    """Nobody works on when `run` has ended."""
+    begun, ended = threading.Event(), threading.Event()
+    here = threading.get_ident()
+
+    def work(_: int) -> None:
+        if threading.get_ident() == here:
+            assert begun.wait(PATIENCE)
+            raise ValueError("bad")
+        begun.set()
+        time.sleep(0.2)
+        ended.set()
+
+    def refuse(error: BaseException) -> None:
+        raise RuntimeError("worse") from error
+
+    with Team(2) as team, team.at_work():
+        with pytest.raises(RuntimeError, match="worse"):
+            team.run(work, range(2), refuse)
+        assert ended.is_set()
