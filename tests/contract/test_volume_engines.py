@@ -83,6 +83,31 @@ def test_slab_large_enough_for_threads_has_the_same_bytes_whatever_their_number(
     )
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    lengths=st.lists(st.sampled_from([0, 1, 3, 63, 64, 65, 200]), min_size=2, max_size=12),
+    planes=st.integers(1, 4),
+    large=st.sampled_from([0.0, 0.02, 0.5, 1.0]),
+    threads=st.integers(1, 6),
+    seed=st.integers(0, 9999),
+)
+def test_tokens_and_raw_bits_are_the_same_in_however_many_parts(
+    lengths: list[int], planes: int, large: float, threads: int, seed: int
+) -> None:
+    """Parts end anywhere in a word of raw bits, and some have none."""
+    from gpushrink.codec.volume import numba_engine, reference
+
+    draw = np.random.default_rng(seed)
+    counts = np.array([draw.permutation(lengths) for _ in range(planes)], np.int64)
+    by_plane = draw.integers(0, 64, (planes, sum(lengths))).astype(np.uint16)
+    chosen = draw.random(by_plane.shape) < large
+    by_plane[chosen] = draw.integers(64, 1 << 16, int(chosen.sum()))
+    tokens, raw = numba_engine.split(by_plane, counts, threads=threads)
+    wanted, wanted_raw = reference.split(by_plane, counts)
+    np.testing.assert_array_equal(tokens, wanted)
+    assert raw == wanted_raw
+
+
 @pytest.mark.parametrize(("dtype", "content"), [(np.uint16, "extremes"), (np.uint16, "noise"), (np.int16, "smooth")])
 def test_sums_of_a_fit_are_the_same_in_both_engines(dtype: type, content: str) -> None:
     """Every sum that a fit rests on is exact, even where samples use all their bits."""
