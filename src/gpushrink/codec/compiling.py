@@ -64,7 +64,10 @@ def _see_to(purpose: Purpose) -> None:
     # Here: this imports numba, which the command line does without.
     from gpushrink.codec.compiled import can_keep
 
-    if can_keep() and _compile(purpose):
+    if not can_keep():
+        seconds = sum(_SECONDS[purpose].values())
+        _log.info("compiling, about %d s: no place to keep it was found, NUMBA_CACHE_DIR may name one", seconds)
+    elif _compile(purpose):
         mark.parent.mkdir(parents=True, exist_ok=True)
         for one in _PREPARES[purpose]:
             mark.with_suffix(f".{one}").touch()

@@ -91,12 +91,14 @@ def test_failure_leaves_the_work_to_numba(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_nothing_is_begun_where_nothing_can_be_kept(
-    begun: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    begun: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What processes compile would be lost with them."""
+    """What processes compile would be lost with them; it is said what takes so long, and what helps."""
     monkeypatch.setattr(compiled, "can_keep", lambda: False)
-    compiling.prepare("encode")
+    with caplog.at_level(logging.INFO, "gpushrink"):
+        compiling.prepare("encode")
     assert begun == []
+    assert "NUMBA_CACHE_DIR" in caplog.text
     assert not list(tmp_path.rglob("gpushrink-*"))
 
 
