@@ -35,7 +35,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -118,7 +118,7 @@ def main() -> int:
         study = options.data or base / "study"
         make_study(study, options.series, options.slices)
         codec = NullCodec(options.wait / 1e3)
-        with mock.patch("gpushrink.pipeline.device.open_slab_codec", return_value=codec):
+        with mock.patch("gpushrink.pipeline.api.slab_codec_of", return_value=nullcontext(codec)):
             gpushrink.pack(study, base / "a.gsz", level=options.level, verify=False, threads=2)  # compiles, warms
             for threads in options.threads:
                 measure(study, base, codec, threads, options)
