@@ -165,7 +165,8 @@ def measure_codec(name: str, *, study: Path | None, quick: bool, left: Callable[
                 continue
             batch = variants(samples, 2 if quick else 8)
             codec = DeviceVolumeCodec(device)
-            payloads = codec.encode_slabs(batch, level=level, references=[CHAIN] * len(batch))
+            coded = codec.encode_slabs(batch, level=level, references=[CHAIN] * len(batch))
+            payloads = [b"".join(one) for one in coded]
             on_cpu = encode_slab(samples, level=level)
             same[f"{what}, {level}"] = payloads[0] == on_cpu  # unless nvCOMP wrote zstd frames of it
             if not np.array_equal(decode_slab(payloads[0], shape=samples.shape, dtype=samples.dtype), samples):
@@ -218,7 +219,8 @@ def many_rows(
     codec, chains = DeviceVolumeCodec(device), [CHAIN] * len(batch)
     held = device.put_all(batch).reshape(-1, *batch[0].shape[1:])
     depths = [len(one) for one in batch]
-    payloads = codec.encode_planes(held, depths, level=level, references=chains)
+    coded = codec.encode_planes(held, depths, level=level, references=chains)
+    payloads = [b"".join(one) for one in coded]
     size = sum(one.nbytes for one in batch)
     works: list[tuple[str, Callable[[], Any]]] = [
         (f"encode {level}, {len(batch)} slabs on the device",

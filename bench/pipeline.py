@@ -69,13 +69,13 @@ class NullCodec:
         self._kept: dict[bytes, tuple[bytes, Any]] = {}
         self._now = self.most = self.calls = 0
 
-    def encode(self, stack: Any, *, level: str, references: Any, threads: int = 1) -> bytes:
+    def encode(self, stack: Any, *, level: str, references: Any, threads: int = 1) -> tuple[bytes, ...]:
         """Encode; see `gpushrink.codec.table.SlabCodec`."""
         with self._counted():
             key = stack[0, ::64, ::32].tobytes()[:_KEY] + stack[-1, ::64, ::32].tobytes()[:_KEY]
             if key not in self._kept:
                 self._kept[key] = key + bytes(max(0, stack.nbytes // 4 - len(key))), stack.copy()
-            return self._kept[key][0]
+            return (self._kept[key][0],)
 
     def decode(self, payload: bytes, *, shape: Any, dtype: Any, threads: Any = 1) -> Any:
         """Decode; see `gpushrink.codec.table.SlabCodec`."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corpus import StudySet
+from gpushrink.codec.buffers import size_of
 from gpushrink.codec.slab import encode_slab
 from gpushrink.model import SampleFormat, SlabShape
 from gpushrink.pipeline.api import pack
@@ -58,7 +59,7 @@ def measure_sizes(sets: Sequence[StudySet], threads: int) -> Sizes:
     data = volume.astype("<i2").tobytes()
     with ThreadPoolExecutor(threads) as pool, tempfile.TemporaryDirectory() as folder:
         shape, sample = SlabShape(*volume.shape), SampleFormat(2, signed=True)
-        coded = pool.map(lambda level: len(encode_slab(data, shape, sample, level=level)[1]), LEVELS)
+        coded = pool.map(lambda level: size_of(encode_slab(data, shape, sample, level=level)[1]), LEVELS)
         out |= {(GENERATED, level): size for level, size in zip(LEVELS, coded, strict=True)}
         for study in sets:
             for level in LEVELS:

@@ -18,7 +18,7 @@ import numpy as np
 from corpus import Series, StudySet, load_series
 from gpushrink.codec.slab import encode_slab, slab_ranges
 from gpushrink.codec.table import decode_block
-from gpushrink.model import BlockCodec, SlabShape
+from gpushrink.model import BlockCodec, SampleFormat, SlabShape
 from gpushrink.pipeline.api import pack, unpack
 from peers import IMAGE_CODECS, ImageCodec, archivers, tar_bytes
 from results import Points, print_table
@@ -144,6 +144,12 @@ def _pack_methods(sets: Sequence[StudySet], levels: Sequence[str], threads: int,
     return methods
 
 
+def _encode_slab(level: str, slab: tuple[bytes, SlabShape, SampleFormat]) -> tuple[BlockCodec, bytes]:
+    """Encode a slab to one run of bytes, as image codecs do."""
+    codec, parts = encode_slab(*slab, level=level)
+    return codec, b"".join(parts)
+
+
 def _slab_methods(series: Sequence[Series], levels: Sequence[str], pool: ThreadPoolExecutor) -> list[_Method]:
     """Return the coding of slabs alone: what there is to compare with image codecs."""
     slabs = [
@@ -158,7 +164,7 @@ def _slab_methods(series: Sequence[Series], levels: Sequence[str], pool: ThreadP
     size = sum(one.size_bytes for one in series)
 
     def encode(level: str, kept: Kept) -> int:
-        kept[:] = pool.map(lambda slab: encode_slab(*slab, level=level), slabs)
+        kept[:] = pool.map(partial(_encode_slab, level), slabs)
         return sum(len(coded) for _, coded in kept)
 
     def decode(kept: Kept) -> int:

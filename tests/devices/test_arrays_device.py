@@ -52,7 +52,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> type[Watched]:
         data: bytes, shape: SlabShape, sample: SampleFormat, *, level: str, **_: object
     ) -> tuple[BlockCodec, bytes]:
         if sample.item_bytes > 2:
-            return BlockCodec.PLANES, encode_slab_as_planes(data, shape, sample, 1, 1)
+            return BlockCodec.PLANES, (encode_slab_as_planes(data, shape, sample, 1, 1),)
         return BlockCodec.VOLUME, encode_slab_as_volume(data, shape, sample, level, references=((1, 2),))
 
     Watched.made = []

@@ -64,7 +64,7 @@ def test_out_of_memory_at_any_allocation_changes_no_byte() -> None:
     expected = encode_slab(samples)
     device = Failing(0)
     codec = DeviceSlabCodec(DevicePool([device]))
-    assert codec.encode(samples, level="default", references=CHAIN) == expected
+    assert b"".join(codec.encode(samples, level="default", references=CHAIN)) == expected
     encoding = device.seen[0]
     codec.decode(expected, shape=samples.shape, dtype=samples.dtype)
     assert encoding > 30
@@ -72,7 +72,7 @@ def test_out_of_memory_at_any_allocation_changes_no_byte() -> None:
     for at in range(1, device.seen[0] + 1):
         failing = Failing(at)
         codec = DeviceSlabCodec(DevicePool([failing]))
-        assert codec.encode(samples, level="default", references=CHAIN) == expected
+        assert b"".join(codec.encode(samples, level="default", references=CHAIN)) == expected
         assert (codec.decode(expected, shape=samples.shape, dtype=samples.dtype) == samples).all()
         assert failing.released == [1], at
 
@@ -112,7 +112,7 @@ def test_device_too_small_is_an_error_or_the_spare_s_work() -> None:
     with pytest.raises(DeviceUnavailableError, match="cuda,cpu"):
         DeviceSlabCodec(tiny).encode(samples, level="fast", references=CHAIN)
     spared = DeviceSlabCodec(tiny, spare=CPU)
-    payload = spared.encode(samples, level="fast", references=CHAIN)
+    payload = b"".join(spared.encode(samples, level="fast", references=CHAIN))
     assert payload == encode_slab(samples, level="fast")
     with pytest.raises(DeviceUnavailableError, match="3 x 11 x 17"):
         DeviceSlabCodec(tiny).decode(payload, shape=samples.shape, dtype=samples.dtype)

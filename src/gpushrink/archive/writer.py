@@ -9,7 +9,7 @@ from typing import Protocol
 from gpushrink.archive import blocks, layout
 from gpushrink.archive.index import BlockRecord, pack_index, runs_of
 from gpushrink.archive.layout import BlockType
-from gpushrink.codec.buffers import Buffer
+from gpushrink.codec.buffers import Buffer, Parts, size_of
 from gpushrink.model import BlockCodec, Entry, Role
 
 __all__ = ["ArchiveWriter", "ByteSink"]
@@ -42,7 +42,7 @@ class ArchiveWriter:
             self._block(BlockType.TREE, blocks.pack_tree(first, part))
 
     def data(
-        self, parts: Sequence[Buffer], *, crc: int, codec: BlockCodec, role: Role, decoded: int, file_ids: Sequence[int]
+        self, parts: Parts, *, crc: int, codec: BlockCodec, role: Role, decoded: int, file_ids: Sequence[int]
     ) -> BlockRecord:
         """Write a DATA block; return its index row.
 
@@ -73,7 +73,7 @@ class ArchiveWriter:
     def _put(
         self,
         kind: BlockType,
-        parts: Sequence[Buffer],
+        parts: Parts,
         crc: int,
         *,
         codec: int = 0,
@@ -81,7 +81,7 @@ class ArchiveWriter:
         decoded: int = 0,
         file_ids: Sequence[int] = (),
     ) -> BlockRecord:
-        length = sum(map(len, parts))
+        length = size_of(parts)
         record = BlockRecord(kind, codec, role, self.position, length, decoded, runs_of(file_ids))
         self._records.append(record)
         self._write(layout.seal_block_head(kind, length, crc, codec=codec, role=role))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gpushrink.codec import bytestream, planes
-from gpushrink.codec.buffers import Buffer
+from gpushrink.codec.buffers import Parts, size_of
 from gpushrink.codec.parallel import Threads, run_over
 from gpushrink.codec.table import (
     CPU,
@@ -65,7 +65,7 @@ def encode_slab(
     references: References | None = None,
     slab_codec: SlabCodec = CPU,
     threads: Threads = 1,
-) -> tuple[BlockCodec, Buffer]:
+) -> tuple[BlockCodec, Parts]:
     """Code a slab with the volume codec, or with a simple stage where that comes out smaller.
 
     Parameters
@@ -83,10 +83,10 @@ def encode_slab(
 
     Returns
     -------
-    tuple of BlockCodec and bytes or a view of them
+    tuple of BlockCodec and the parts of what it gives
         Never longer than `data`.
     """
-    candidates: list[tuple[BlockCodec, Buffer]] = [(BlockCodec.STORED, data)]
+    candidates: list[tuple[BlockCodec, Parts]] = [(BlockCodec.STORED, (data,))]
     measured: list[tuple[float, _Sizes]] = []
 
     def code() -> None:
@@ -101,7 +101,7 @@ def encode_slab(
 
     run_over(lambda do: do(), [code, measure] if sample.item_bytes <= 2 else [measure], threads=threads)
     scale, sizes = measured[0]
-    bound = len(candidates[-1][1]) / scale
+    bound = size_of(candidates[-1][1]) / scale
     near = _NEAR_DRAWN if sizes.lying < bound * _DRAWN else _NEAR
     if len(data) > _LARGE:
         near = _NEAR_LARGE
@@ -109,11 +109,11 @@ def encode_slab(
     # Where there is time, both ways are gone.
     if sizes.planes < bound * near and not (lying and level == "fast"):
         coded = encode_slab_as_planes(data, shape, sample, sizes.axes, sizes.fold)
-        candidates.append((BlockCodec.PLANES, coded))
+        candidates.append((BlockCodec.PLANES, (coded,)))
     if sizes.lying < bound * near and (lying or level != "fast"):
         kind, coded = bytestream.squeeze(data, effort={"fast": 0, "default": 3}.get(level, 4))
-        candidates.append((BlockCodec(kind), coded))
-    best, least = min(candidates, key=lambda pair: len(pair[1]))
+        candidates.append((BlockCodec(kind), (coded,)))
+    best, least = min(candidates, key=lambda pair: size_of(pair[1]))
     return best, least
 
 

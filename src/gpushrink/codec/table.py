@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec import bytestream, planes
-from gpushrink.codec.buffers import Buffer, join_large
+from gpushrink.codec.buffers import Buffer, Parts
 from gpushrink.codec.headers import decode_headers
 from gpushrink.codec.parallel import Threads
 from gpushrink.codec.varint import Cursor, pack_varint
@@ -47,7 +47,7 @@ Likely = tuple[References, ...]
 
 
 class SlabCodec(Protocol):
-    """Code stacks of planes with the volume codec on some device; all give the same bytes."""
+    """Code stacks of planes with the volume codec on some device; all give the same bytes, in parts of their own."""
 
     @property
     def name(self) -> str:
@@ -55,7 +55,7 @@ class SlabCodec(Protocol):
 
     def encode(
         self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: Threads = 1
-    ) -> Buffer:
+    ) -> Parts:
         """Encode planes [plane, row, column] of 8 or 16 bit integers, on at most so many processors."""
 
     def decode(
@@ -76,11 +76,11 @@ class CpuSlabCodec:
 
     def encode(
         self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: Threads = 1
-    ) -> bytes:
+    ) -> Parts:
         """Encode; see `SlabCodec`."""
         from gpushrink.codec import volume
 
-        return volume.encode_slab(stack, level=level, references=references, threads=threads)
+        return volume.encode_slab_parts(stack, level=level, references=references, threads=threads)
 
     def decode(
         self, payload: Buffer, *, shape: tuple[int, int, int], dtype: np.dtype[Any], threads: Threads = 1
@@ -217,11 +217,11 @@ def encode_slab_as_volume(
     references: References,
     slab_codec: SlabCodec = CPU,
     threads: Threads = 1,
-) -> Buffer:
+) -> Parts:
     """Code frames of 8 or 16 bits with the volume codec; each component is a plane of its own."""
     stack = _stack(data, shape, sample)
     payload = slab_codec.encode(stack, level=level, references=references, threads=threads)
-    return join_large((pack_slab_head(shape, sample), payload))
+    return pack_slab_head(shape, sample), *payload
 
 
 def _stack(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat) -> NDArray[np.integer[Any]]:

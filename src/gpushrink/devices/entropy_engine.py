@@ -7,22 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Final, TypeAlias
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpushrink.codec.entropy import layout
-from gpushrink.codec.entropy.engine import Engine, RangeInput, resolve_engine
+from gpushrink.codec.entropy.engine import Engine, RangeInput, RangeParts, resolve_engine
+from gpushrink.codec.entropy.layout import join_ranges
 from gpushrink.codec.entropy.tables import SCALE_BITS, Tables
 from gpushrink.codec.parallel import Threads
 from gpushrink.devices.device import Device, DeviceArray, Kernel
 from gpushrink.errors import CorruptError
 
-__all__ = ["RANS_DEFINES", "DeviceEngine", "RangeParts"]
-
-# Of one payload, as `layout.Sections` has them: word_counts and ranges.
-RangeParts: TypeAlias = tuple[NDArray[np.int64], NDArray[np.uint16]]
+__all__ = ["RANS_DEFINES", "DeviceEngine"]
 
 # Four warps: enough to fill an SM's slots block by block, few enough that a short chunk does not hold up many.
 _WARPS: Final = 4
@@ -80,12 +77,9 @@ class DeviceEngine:
         """See `Engine`; on the host."""
         return self._host.cluster(histograms)
 
-    def encode_ranges(
-        self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: Threads
-    ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
+    def encode_ranges(self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: Threads) -> RangeParts:
         """See `Engine`; threads are not used."""
-        counts, ranges = self.encode_resident(self._device.put(symbols), [where])[0]
-        return layout.split_ranges(counts, ranges, where.lanes)
+        return self.encode_resident(self._device.put(symbols), [where])[0]
 
     def encode_resident(self, symbols: DeviceArray, wheres: Sequence[RangeInput]) -> list[RangeParts]:
         """Encode the symbols of several payloads, one after another on the device; give each payload's parts."""
@@ -109,19 +103,10 @@ class DeviceEngine:
         args = [scratch, bounds, states, state_begins, device.put(begins), ranges]
         device.launch(_GATHER, grid=(whole.chunks,), block=(256,), args=args)
         held, edges = device.get(ranges), whole.chunk_edges
-        return [(counts[first:last], held[begins[first] : begins[last]]) for first, last in pairwise(edges)]
+        return [(counts[first:last], [held[begins[first] : begins[last]]]) for first, last in pairwise(edges)]
 
-    def decode_ranges(
-        self,
-        states: NDArray[np.uint32],
-        words: NDArray[np.uint16],
-        word_ends: NDArray[np.int64],
-        where: RangeInput,
-        *,
-        threads: Threads,
-    ) -> NDArray[np.uint8]:
+    def decode_ranges(self, parts: RangeParts, where: RangeInput, *, threads: Threads) -> NDArray[np.uint8]:
         """See `Engine`; threads are not used."""
-        parts = layout.join_ranges(states, words, word_ends)
         symbols: NDArray[np.uint8] = self._device.get(self.decode_resident([parts], [where]))
         return symbols
 
@@ -141,12 +126,13 @@ class DeviceEngine:
         symbols = device.empty(whole.symbols, np.uint8)
         faults = device.empty(whole.chunks, np.uint32)
         begins = whole.range_begins(np.concatenate([counts for counts, _ in parts]))
+        ranges = device.put_all([join_ranges(own) for _, own in parts])
         device.launch(
             _DECODE,
             grid=(-(-whole.chunks // _WARPS),),
             block=(32 * _WARPS,),
             args=[
-                device.put_all([ranges for _, ranges in parts]), device.put(begins), bounds, *runs, slots, entries,
+                ranges, device.put(begins), bounds, *runs, slots, entries,
                 device.put(whole.state_begins), np.uint32(whole.chunks), symbols, faults,
             ],
         )  # fmt: skip

@@ -14,17 +14,17 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from gpushrink.codec.buffers import Buffer
+from gpushrink.codec.buffers import Buffer, Parts, size_of
 from gpushrink.codec.entropy import layout
-from gpushrink.codec.entropy.engine import RangeInput
+from gpushrink.codec.entropy.engine import RangeInput, RangeParts
 from gpushrink.codec.entropy.head import KIND_CONSTANT, KIND_RAW, KIND_ZSTD
 from gpushrink.codec.entropy.plan import Plan, make_plan
-from gpushrink.codec.entropy.stage import checked_lengths, range_input, table_of_segment
+from gpushrink.codec.entropy.stage import NO_RANGES, checked_lengths, range_input, table_of_segment
 from gpushrink.codec.entropy.tables import Tables
 from gpushrink.codec.entropy.zstd_chunks import encode_frames
 from gpushrink.devices import zstd_frames
 from gpushrink.devices.device import Device, DeviceArray
-from gpushrink.devices.entropy_engine import DeviceEngine, RangeParts
+from gpushrink.devices.entropy_engine import DeviceEngine
 from gpushrink.devices.host_part import on_host
 from gpushrink.devices.pieces import fill_pieces
 from gpushrink.devices.segments import Part, Segments, bytes_of, cut
@@ -47,18 +47,13 @@ class ResidentPayload:
         Its size if libzstd had written the frames: what choices between payloads go by, so that they are the CPU's.
     """
 
-    parts: list[Buffer | NDArray[Any]]
+    parts: Parts
     judged_bytes: int
 
     @property
     def size(self) -> int:
         """Give the bytes of all parts."""
         return size_of(self.parts)
-
-
-def size_of(parts: Sequence[Buffer | NDArray[Any]]) -> int:
-    """Give the bytes of parts."""
-    return sum(part.nbytes if isinstance(part, np.ndarray) else len(part) for part in parts)
 
 
 def encode_resident(
@@ -84,7 +79,7 @@ def encode_resident(
     """
     sizes = [checked_lengths(one) for one in lengths]
     sizes = [one[one > 0] for one in sizes]
-    payloads = [ResidentPayload([], 0)] * len(sizes)
+    payloads = [ResidentPayload((), 0)] * len(sizes)
     filled = [place for place, one in enumerate(sizes) if len(one)]
     if not filled:
         return payloads
@@ -107,18 +102,16 @@ def encode_resident(
     frames = compress_stretches(device, by_zstd, zstd_sizes, own_zstd)
     raw = cut(bytes_of(device, whole.gather(device, symbols, kinds == KIND_RAW)),
                whole.sum_by_part(kinds == KIND_RAW))  # fmt: skip
-    held = cut(bytes_of(device, by_zstd), zstd_sizes) if judge and any(frames) else [b""] * len(plans)
+    held = cut(bytes_of(device, by_zstd), zstd_sizes) if judge and any(frames) else []
 
     def join_one(place: int) -> ResidentPayload:
         plan = plans[place]
         stored_head = engine.write_head(plan.kinds, plan.values, plan.levels)
 
-        def list_parts(some: list[bytes]) -> list[Buffer | NDArray[Any]]:
+        def list_parts(some: list[bytes]) -> Parts:
             sections = layout.Sections(raw[place], some, *ranges[place])
-            return list(
-                layout.list_parts(
-                    lanes_log2=plan.lanes_log2, chunk_log2=plan.chunk_log2, head=stored_head, sections=sections
-                )
+            return layout.list_parts(
+                lanes_log2=plan.lanes_log2, chunk_log2=plan.chunk_log2, head=stored_head, sections=sections
             )
 
         parts = list_parts(frames[place])
@@ -143,11 +136,10 @@ def _code_ranges(
         if coded.any():
             sizes = whole.sizes[part.first : part.last][coded]
             wheres[place] = range_input(sizes, plan.tables[coded], plan.frequencies, plan.lanes_log2, plan.chunk_log2)
-    nothing = np.zeros(0, np.int64), np.zeros(0, np.uint16)
     if not wheres:
-        return [nothing] * len(plans)
+        return [NO_RANGES] * len(plans)
     found = dict(zip(wheres, engine.encode_resident(symbols, list(wheres.values())), strict=True))
-    return [found.get(place, nothing) for place in range(len(plans))]
+    return [found.get(place, NO_RANGES) for place in range(len(plans))]
 
 
 def decode_resident(

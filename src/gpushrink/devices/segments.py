@@ -10,12 +10,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.buffers import view_bytes
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.pieces import copy_pieces, put_pieces
 
 __all__ = ["Part", "Segments", "bytes_of", "cut"]
 
-Sliceable = TypeVar("Sliceable", bytes, "list[bytes]")
+Sliceable = TypeVar("Sliceable", memoryview, "list[bytes]")
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ class Segments:
         return begins, self.bounds[edges[:, 1]] - begins
 
 
-def bytes_of(device: Device, symbols: DeviceArray) -> bytes:
+def bytes_of(device: Device, symbols: DeviceArray) -> memoryview:
     """Bring symbols to the host."""
-    return device.get(symbols).tobytes() if len(symbols) else b""
+    return view_bytes(device.get(symbols)) if len(symbols) else memoryview(b"")
 
 
 def cut(whole: Sliceable, sizes: Sequence[int]) -> list[Sliceable]:

@@ -41,7 +41,7 @@ class TriedSymbols:
             first = int(self._ends[place - 1]) if place else 0
             at = first + begin - int(self._begins[place])
             if at + end - begin <= self._ends[place]:
-                return self._held[at : at + end - begin]
+                return bytes(self._held[at : at + end - begin])
         with self._lock:  # plans are made side by side, a queue is one thread's
             return self._device.get(self._symbols[begin:end]).tobytes()
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.buffers import view_bytes
 from gpushrink.codec.volume import fit
 from gpushrink.codec.volume.geometry import Layout, References, resolve_references, wavefront_order
 from gpushrink.codec.volume.levels import Level
@@ -194,7 +195,7 @@ class BatchEncoding:
             main = mains[place]
             front = write_front(self._models[place], counts[place], main.size, engine="auto")
             around = len(front) + len(raw[place])
-            return ResidentPayload([front, *main.parts, raw[place]], around + main.judged_bytes)
+            return ResidentPayload((front, *main.parts, view_bytes(raw[place])), around + main.judged_bytes)
 
         return on_host(join, range(len(mains)))
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gpushrink.codec.buffers import Buffer, join_large
+from gpushrink.codec.buffers import Buffer, Parts
 from gpushrink.codec.volume import slab
 from gpushrink.codec.volume.geometry import Layout, References
 from gpushrink.codec.volume.levels import LEVELS, TAP_SETS
@@ -92,7 +92,7 @@ class DeviceVolumeCodec:
 
     def encode_slab(
         self, samples: NDArray[Any], *, level: str = "default", references: References = slab.CHAIN
-    ) -> memoryview:
+    ) -> bytes:
         """Encode a slab; the bytes are those of `gpushrink.codec.volume.encode_slab`, but for those of zstd frames.
 
         Raises
@@ -100,11 +100,11 @@ class DeviceVolumeCodec:
         ValueError
             If the shape or dtype is not one a slab can have.
         """
-        return self.encode_slabs([samples], level=level, references=[references])[0]
+        return b"".join(self.encode_slabs([samples], level=level, references=[references])[0])
 
     def encode_slabs(
         self, slabs: Sequence[NDArray[Any]], *, level: str = "default", references: Sequence[References]
-    ) -> list[memoryview]:
+    ) -> list[Parts]:
         """Encode slabs of one shape of plane and one type together: the same bytes as one by one, in less time.
 
         Parameters
@@ -132,7 +132,7 @@ class DeviceVolumeCodec:
 
     def encode_planes(
         self, samples: DeviceArray, depths: Sequence[int], *, level: str, references: Sequence[References]
-    ) -> list[memoryview]:
+    ) -> list[Parts]:
         """Encode slabs whose planes are on the device already, one slab after another: shape (plane, row, column)."""
         padded = PaddedBatch(self._device, samples, depths, references)
         steer = LEVELS[level]
@@ -140,7 +140,7 @@ class DeviceVolumeCodec:
         found = [BatchEncoding(padded, way, judge=judge, own_zstd=own_zstd).run() for way in (steer, *steer.rivals)]
         # The first of equally short ones, as the CPU path takes it.
         best = [min(ways, key=lambda one: one.judged_bytes) for ways in zip(*found, strict=True)]
-        return on_host(lambda one: join_large(one.parts), best)
+        return [one.parts for one in best]
 
     def decode_slab(self, payload: Buffer, *, shape: tuple[int, int, int], dtype: DTypeLike) -> DeviceArray:
         """Decode a slab and leave it on the device, of this shape and dtype; see `decode_slabs`."""

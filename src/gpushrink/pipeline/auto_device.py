@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gpushrink.codec.buffers import Buffer
+from gpushrink.codec.buffers import Buffer, Parts
 from gpushrink.codec.parallel import Threads
 from gpushrink.codec.table import CPU, SlabCodec
 
@@ -64,10 +64,10 @@ class AutoSlabCodec:
 
     def encode(
         self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: Threads = 1
-    ) -> Buffer:
+    ) -> Parts:
         """Encode; see `gpushrink.codec.table.SlabCodec`."""
 
-        def work(codec: SlabCodec) -> Buffer:
+        def work(codec: SlabCodec) -> Parts:
             return codec.encode(stack, level=level, references=references, threads=threads)
 
         return self._run(work, stack.nbytes, (level,))
@@ -142,6 +142,6 @@ def try_out(codec: SlabCodec, level: str) -> bytes | None:
     """Code a small slab and back: loads what that needs, and returns the bytes, None if the slab did not come back."""
     z, y, x = np.ogrid[:4, :40, :50]
     stack = (300 * np.sin(x / 7 + z) + 9 * y + np.random.default_rng(1).normal(0, 9, (4, 40, 50))).astype(np.int16)
-    coded = bytes(codec.encode(stack, level=level, references=_CHAIN))
+    coded = b"".join(codec.encode(stack, level=level, references=_CHAIN))
     back = codec.decode(coded, shape=(4, 40, 50), dtype=stack.dtype)
     return coded if np.array_equal(back, stack) else None

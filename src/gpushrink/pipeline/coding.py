@@ -10,7 +10,7 @@ import numpy as np
 
 from gpushrink.archive import blocks
 from gpushrink.codec import bytestream
-from gpushrink.codec.buffers import Buffer
+from gpushrink.codec.buffers import Parts, size_of
 from gpushrink.codec.headers import encode_headers
 from gpushrink.codec.parallel import Team, Threads, run_over
 from gpushrink.codec.slab import LEVELS, encode_slab
@@ -43,7 +43,7 @@ class Coded:
         Instead of these: SHA-256 of files, by the ids of those that have it.
     """
 
-    parts: tuple[Buffer, ...] = ()
+    parts: Parts = ()
     crc: int = 0
     codec: BlockCodec = BlockCodec.STORED
     role: Role = Role.OPAQUE
@@ -54,7 +54,7 @@ class Coded:
     @property
     def size(self) -> int:
         """Return the size of the payload in bytes."""
-        return sum(map(len, self.parts))
+        return size_of(self.parts)
 
 
 class Coder:
@@ -222,14 +222,17 @@ def _split_streams(job: BytesJob, pieces: Sequence[bytes]) -> Iterator[tuple[Byt
 def _encode(job: BytesJob, data: bytes, effort: int) -> Coded:
     """Code bytes that are no samples; see `bytestream.squeeze`."""
     kind, coded = bytestream.squeeze(data, effort=effort)
-    return _finish(job, BlockCodec(kind), coded, len(data))
+    return _finish(job, BlockCodec(kind), (coded,), len(data))
 
 
-def _finish(job: BytesJob | SlabJob, codec: BlockCodec, coded: Buffer, decoded: int) -> Coded:
+def _finish(job: BytesJob | SlabJob, codec: BlockCodec, coded: Parts, decoded: int) -> Coded:
     role = job.role if isinstance(job, BytesJob) else Role.PIXELS
     head = blocks.pack_data_head(decoded, job.targets)
     ids = tuple({target.file_id for target in job.targets})
-    return Coded((head, coded), zlib.crc32(coded, zlib.crc32(head)), codec, role, decoded, ids)
+    parts, crc = (head, *coded), 0
+    for part in parts:
+        crc = zlib.crc32(part, crc)
+    return Coded(parts, crc, codec, role, decoded, ids)
 
 
 def _run_together(job: BatchJob, pieces: Sequence[bytes], level: str) -> list[Coded]:
@@ -248,11 +251,11 @@ def encode_headers_of(job: BytesJob, headers: Sequence[bytes], level: str) -> Co
     size = sum(map(len, headers))
     coded = encode_headers(headers, effort=LEVELS.index(level))
     if coded is not None and len(coded) * _SHARED < size:
-        return _finish(job, BlockCodec.HEADERS, coded, size)
+        return _finish(job, BlockCodec.HEADERS, (coded,), size)
     kind, plain = bytestream.squeeze(b"".join(headers), effort=_effort(job.role, level))
     if coded is not None and len(coded) < len(plain):
-        return _finish(job, BlockCodec.HEADERS, coded, size)
-    return _finish(job, BlockCodec(kind), plain, size)
+        return _finish(job, BlockCodec.HEADERS, (coded,), size)
+    return _finish(job, BlockCodec(kind), (plain,), size)
 
 
 def _effort(role: Role, level: str) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gpushrink.codec.buffers import Buffer
+from gpushrink.codec.buffers import Buffer, Parts
 from gpushrink.codec.parallel import Threads
 from gpushrink.codec.table import CPU, SlabCodec
 from gpushrink.codec.volume.geometry import References
@@ -82,7 +82,7 @@ class DeviceSlabCodec:
     def __init__(self, pool: DevicePool, *, spare: SlabCodec | None = None, own_zstd: bool = True) -> None:
         self._pool, self._spare, self._own_zstd = pool, spare, own_zstd
         places = _BATCHES_A_DEVICE * pool.device_count
-        self._encoder: Combiner[_Encoding, Buffer] = Combiner(self._encode, places=places, limit=self._limit)
+        self._encoder: Combiner[_Encoding, Parts] = Combiner(self._encode, places=places, limit=self._limit)
         self._decoder: Combiner[_Decoding, NDArray[Any]] = Combiner(self._decode, places=places, limit=self._limit)
 
     @property
@@ -92,7 +92,7 @@ class DeviceSlabCodec:
 
     def encode(
         self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: Threads = 1
-    ) -> Buffer:
+    ) -> Parts:
         """Encode; see `gpushrink.codec.table.SlabCodec`."""
         request = _Encoding(stack, level, tuple(references))
         try:
@@ -119,8 +119,8 @@ class DeviceSlabCodec:
         fit = self._pool.budget // _BATCHES_A_DEVICE // request.need
         return min(_MOST_SLABS, fit, _MOST_PLACES // request.places)
 
-    def _encode(self, requests: Sequence[_Encoding]) -> Sequence[Buffer]:
-        def work(device: Device) -> Sequence[Buffer]:
+    def _encode(self, requests: Sequence[_Encoding]) -> Sequence[Parts]:
+        def work(device: Device) -> Sequence[Parts]:
             return DeviceVolumeCodec(device, own_zstd=self._own_zstd).encode_slabs(
                 [one.stack for one in requests],
                 level=requests[0].level,

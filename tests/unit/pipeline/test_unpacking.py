@@ -11,6 +11,7 @@ import pytest
 
 import trees
 from gpushrink.archive.restorer import Proof
+from gpushrink.codec.buffers import Parts
 from gpushrink.codec.table import CPU
 from gpushrink.errors import CorruptError, DestinationError
 from gpushrink.pipeline import api, unpacking
@@ -24,7 +25,7 @@ class Meeting:
     def __init__(self, parties: int) -> None:
         self.barrier = threading.Barrier(parties, timeout=60)
 
-    def encode(self, stack: Any, **named: Any) -> bytes:
+    def encode(self, stack: Any, **named: Any) -> Parts:
         """Meet, then encode."""
         self.barrier.wait()
         return CPU.encode(stack, **named)

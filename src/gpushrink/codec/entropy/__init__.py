@@ -3,6 +3,6 @@
 Source: docs/format-entropy.md; docs/decisions/entropy-stage.md says what was measured.
 """
 
-from gpushrink.codec.entropy.stage import decode_segments, encode_segments
+from gpushrink.codec.entropy.stage import decode_segments, encode_parts, encode_segments
 
-__all__ = ["decode_segments", "encode_segments"]
+__all__ = ["decode_segments", "encode_parts", "encode_segments"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from gpushrink.codec.entropy.tables import Tables
 from gpushrink.codec.parallel import Threads
 from gpushrink.errors import UsageError
 
-__all__ = ["Engine", "EngineName", "RangeInput", "resolve_engine"]
+__all__ = ["Engine", "EngineName", "RangeInput", "RangeParts", "resolve_engine"]
 
 EngineName = Literal["auto", "numpy", "numba"]
 
@@ -43,6 +44,10 @@ class RangeInput:
     lanes: int
 
 
+RangeParts: TypeAlias = tuple[NDArray[np.int64], Sequence[NDArray[np.uint16]]]
+"""What rANS makes of the symbols of a payload: word_counts and ranges, as `layout.Sections` has them."""
+
+
 class Engine(Protocol):
     """The loops that are worth more than one implementation; all give identical results."""
 
@@ -56,22 +61,15 @@ class Engine(Protocol):
         """Decide which segments share a table: see `gpushrink.codec.entropy.cluster.cluster`."""
         ...
 
-    def encode_ranges(
-        self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: Threads
-    ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
-        """Encode chunks; give final states (chunks, lanes), all words in order, and where each chunk's words end."""
+    def encode_ranges(self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: Threads) -> RangeParts:
+        """Encode chunks."""
         ...
 
-    def decode_ranges(
-        self,
-        states: NDArray[np.uint32],
-        words: NDArray[np.uint16],
-        word_ends: NDArray[np.int64],
-        where: RangeInput,
-        *,
-        threads: Threads,
-    ) -> NDArray[np.uint8]:
-        """Give the symbols back, or raise CorruptError where words or states do not come out even."""
+    def decode_ranges(self, parts: RangeParts, where: RangeInput, *, threads: Threads) -> NDArray[np.uint8]:
+        """Give the symbols back, or raise CorruptError where words or states do not come out even.
+
+        The counts must be those of the ranges.
+        """
         ...
 
     def write_head(self, kinds: NDArray[np.int64], values: NDArray[np.int64], levels: NDArray[np.int64]) -> bytes:

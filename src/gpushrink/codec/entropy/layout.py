@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gpushrink.codec.buffers import Buffer
+from gpushrink.codec.buffers import Buffer, Parts, size_of, view_bytes
 from gpushrink.errors import CorruptError, NewerVersionError
 
 __all__ = [
@@ -22,12 +22,12 @@ __all__ = [
     "SMALLEST_CHUNK_LOG2",
     "ZSTD_CHUNK_BYTES",
     "Sections",
-    "join",
+    "chunk_begins",
     "join_ranges",
+    "lay_chunk",
     "list_parts",
     "range_chunk_bounds",
     "split_head",
-    "split_ranges",
     "split_sections",
     "zstd_chunk_bounds",
 ]
@@ -62,51 +62,35 @@ class Sections:
     word_counts
         int64, shape (chunks,): how many words each rANS chunk has.
     ranges
-        uint16, little-endian: for each rANS chunk the states in which its lanes start decoding, the lower half of each
-        first, then its words.
+        uint16, little-endian, in any number of parts: for each rANS chunk the states in which its lanes start
+        decoding, the lower half of each first, then its words.
     """
 
     raw: Buffer
     frames: Sequence[Buffer]
     word_counts: NDArray[np.int64]
-    ranges: NDArray[np.uint16]
+    ranges: Sequence[NDArray[np.uint16]]
 
 
-def join_ranges(
-    states: NDArray[np.uint32], words: NDArray[np.uint16], word_ends: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-    """Lay out what an engine coded as `Sections` has it: word_counts and ranges.
-
-    Parameters
-    ----------
-    states
-        Shape (chunks, lanes).
-    words
-        Of all chunks, in order.
-    word_ends
-        int64, shape (chunks,): where each chunk's words end in `words`.
-    """
-    counts = np.diff(word_ends, prepend=0)
-    halves = states.astype("<u4").view("<u2")
-    stretches = np.split(words.astype("<u2", copy=False), word_ends[:-1])
-    # Without chunks np.split still gives one stretch, an empty one.
-    parts = [part for pair in zip(halves, stretches, strict=False) for part in pair]
-    return counts, np.concatenate(parts) if parts else np.zeros(0, np.dtype("<u2"))
+def lay_chunk(states: NDArray[np.uint32], words: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Lay out a chunk's states, shape (lanes,), and its words as `Sections.ranges` has them, in new memory."""
+    chunk = np.empty(2 * len(states) + len(words), np.dtype("<u2"))
+    chunk[: 2 * len(states)] = states.astype("<u4", copy=False).view("<u2")
+    chunk[2 * len(states) :] = words
+    return chunk
 
 
-def split_ranges(
-    word_counts: NDArray[np.int64], ranges: NDArray[np.uint16], lanes: int
-) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
-    """Take apart what `join_ranges` laid out: states, words and where each chunk's words end."""
-    word_ends = np.cumsum(word_counts)
-    ends = word_ends + 2 * lanes * np.arange(1, len(word_counts) + 1)
-    begins = ends - word_counts
-    states = np.zeros((len(word_counts), lanes), np.uint32)
-    words = np.empty(int(word_ends[-1]) if len(word_ends) else 0, np.uint16)
-    for chunk, (begin, end, last) in enumerate(zip(begins.tolist(), ends.tolist(), word_ends.tolist(), strict=True)):
-        states[chunk] = ranges[begin - 2 * lanes : begin].view("<u4")
-        words[last - (end - begin) : last] = ranges[begin:end]
-    return states, words, word_ends
+def chunk_begins(word_counts: NDArray[np.int64], lanes: int) -> NDArray[np.int64]:
+    """Give where the states of each chunk begin in `Sections.ranges`, and where the last one's words end."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(word_counts + 2 * lanes)])
+
+
+def join_ranges(ranges: Sequence[NDArray[np.uint16]]) -> NDArray[np.uint16]:
+    """Give ranges in one part that loops can index: aligned, read-only and of the machine's byte order."""
+    whole = ranges[0] if len(ranges) == 1 else np.concatenate([np.zeros(0, np.dtype("<u2")), *ranges])
+    view = np.require(whole.astype(np.uint16, copy=False), requirements=["A", "C"]).view()
+    view.flags.writeable = False
+    return view
 
 
 def range_chunk_bounds(count: int, chunk_log2: int) -> NDArray[np.int64]:
@@ -150,16 +134,8 @@ def _read_varint(payload: Buffer, offset: int) -> tuple[int, int]:
     raise CorruptError(f"entropy payload has a size of more than {LONGEST_VARINT} bytes at byte {offset}")
 
 
-def join(*, lanes_log2: int, chunk_log2: int, head: bytes, sections: Sections) -> bytes:
-    """Write a payload."""
-    parts = list_parts(lanes_log2=lanes_log2, chunk_log2=chunk_log2, head=head, sections=sections)
-    return b"".join(part.data if isinstance(part, np.ndarray) else part for part in parts)
-
-
-def list_parts(
-    *, lanes_log2: int, chunk_log2: int, head: bytes, sections: Sections
-) -> list[Buffer | NDArray[np.uint16]]:
-    """Write a payload as the parts that make it, one after another."""
+def list_parts(*, lanes_log2: int, chunk_log2: int, head: bytes, sections: Sections) -> Parts:
+    """Write a payload as the parts that make it, one after another; large ones are views of what they come from."""
     front = bytearray([FORMAT_VERSION << 4 | lanes_log2, chunk_log2])
     front += _varint(len(head)) + head
     for frame in sections.frames:
@@ -167,9 +143,9 @@ def list_parts(
     for count in sections.word_counts.tolist():
         front += _varint(count)
     parts = [bytes(front), sections.raw, *sections.frames]
-    if len(sections.word_counts) and sum(map(len, parts)) % 2:
+    if len(sections.word_counts) and size_of(parts) % 2:
         parts.append(b"\0")
-    return [*parts, sections.ranges]
+    return *parts, *map(view_bytes, sections.ranges)
 
 
 def split_head(payload: Buffer) -> tuple[int, int, bytes, int]:
@@ -242,4 +218,4 @@ def split_sections(
         raise CorruptError(f"entropy payload has a padding byte that is not 0 at byte {offset}")
     offset += padding
     ranges = np.frombuffer(payload, np.dtype("<u2"), (end - offset) // 2, offset)
-    return Sections(raw, frames, np.array(word_counts, np.int64), ranges)
+    return Sections(raw, frames, np.array(word_counts, np.int64), (ranges,))

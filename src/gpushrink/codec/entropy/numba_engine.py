@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from gpushrink.codec.compiled import compiled, compiled_text
 from gpushrink.codec.entropy import binary, head, numba_cluster
-from gpushrink.codec.entropy.engine import RangeInput
+from gpushrink.codec.entropy.engine import RangeInput, RangeParts
 from gpushrink.codec.entropy.head import COUNTS_SIZE
+from gpushrink.codec.entropy.layout import chunk_begins, join_ranges, lay_chunk
 from gpushrink.codec.entropy.reference import LOWEST_STATE, head_buffer_size
 from gpushrink.codec.entropy.tables import SCALE, SCALE_BITS, Tables
 from gpushrink.codec.parallel import Threads, most_of, run_over
@@ -180,9 +181,7 @@ class NumbaEngine:
         """See `Engine`."""
         return numba_cluster.cluster(histograms)
 
-    def encode_ranges(
-        self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: Threads
-    ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
+    def encode_ranges(self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: Threads) -> RangeParts:
         """See `Engine`."""
         bounds = where.bounds
         frequencies = where.tables.frequencies.astype(np.uint64)
@@ -203,37 +202,32 @@ class NumbaEngine:
                 symbols, begin, end, where.run_ends, where.run_tables, packed, reciprocals, where.lanes,
                 states[chunk], out,
             )  # fmt: skip
-            return out[cursor:].copy()
+            return lay_chunk(states[chunk], out[cursor:])
 
-        words = run_over(encode, range(len(bounds) - 1), threads=threads)
-        return states, np.concatenate(words), np.cumsum([len(part) for part in words])
+        ranges = run_over(encode, range(len(bounds) - 1), threads=threads)
+        return np.array([len(part) for part in ranges], np.int64) - 2 * where.lanes, ranges
 
-    def decode_ranges(
-        self,
-        states: NDArray[np.uint32],
-        words: NDArray[np.uint16],
-        word_ends: NDArray[np.int64],
-        where: RangeInput,
-        *,
-        threads: Threads,
-    ) -> NDArray[np.uint8]:
+    def decode_ranges(self, parts: RangeParts, where: RangeInput, *, threads: Threads) -> NDArray[np.uint8]:
         """See `Engine`."""
-        bounds = where.bounds
+        bounds, lanes = where.bounds, where.lanes
         slots, packed = where.tables.slots(), where.tables.packed()
         symbols = np.empty(int(bounds[-1]), np.uint8)
-        if (states < LOWEST_STATE).any():
-            raise CorruptError("rANS chunk starts in a state below 2^16")
-        running = states.copy()
+        word_counts, ranges = parts
+        words, begins = join_ranges(ranges), chunk_begins(word_counts, lanes).tolist()
 
         def decode(chunk: int) -> None:
-            first = int(word_ends[chunk - 1]) if chunk else 0
+            first, stop = begins[chunk] + 2 * lanes, begins[chunk + 1]
+            halves = words[begins[chunk] : first].astype(np.uint32)
+            states = halves[::2] | halves[1::2] << _WORD
+            if (states < LOWEST_STATE).any():
+                raise CorruptError(f"rANS chunk {chunk} starts in a state below 2^16")
             cursor = _decode_chunk(
                 symbols, int(bounds[chunk]), int(bounds[chunk + 1]), where.run_ends, where.run_tables, slots, packed,
-                where.lanes, running[chunk], words, first, int(word_ends[chunk]),
+                lanes, states, words, first, stop,
             )  # fmt: skip
             if cursor < 0:
                 raise CorruptError(f"rANS chunk {chunk} needs more words than it has")
-            if cursor != word_ends[chunk] or (running[chunk] != LOWEST_STATE).any():
+            if cursor != stop or (states != LOWEST_STATE).any():
                 raise CorruptError(f"rANS chunk {chunk} does not end in the state it was begun from")
 
         run_over(decode, range(len(bounds) - 1), threads=threads)

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpushrink.codec.entropy import binary, cluster
-from gpushrink.codec.entropy.engine import RangeInput
+from gpushrink.codec.entropy.engine import RangeInput, RangeParts
 from gpushrink.codec.entropy.head import COUNTS_SIZE, KIND_NEW_TABLE, code_head
+from gpushrink.codec.entropy.layout import chunk_begins, join_ranges, lay_chunk
 from gpushrink.codec.entropy.tables import SCALE, SCALE_BITS, Tables
 from gpushrink.codec.parallel import Threads
 from gpushrink.errors import CorruptError
@@ -48,9 +49,7 @@ class NumpyEngine:
         """See `Engine`."""
         return cluster.cluster(histograms)
 
-    def encode_ranges(
-        self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: Threads
-    ) -> tuple[NDArray[np.uint32], NDArray[np.uint16], NDArray[np.int64]]:
+    def encode_ranges(self, symbols: NDArray[np.uint8], where: RangeInput, *, threads: Threads) -> RangeParts:
         """See `Engine`; threads are not used."""
         begins, ends, lanes = where.bounds[:-1], where.bounds[1:], where.lanes
         table_of = _table_of_position(where)
@@ -79,18 +78,13 @@ class NumpyEngine:
             quotient = state // frequency
             coded = (quotient << np.uint64(SCALE_BITS)) + (state - quotient * frequency) + starts[entry]
             states[rows] = np.where(active, coded, state)
-        words = [buffer[cursor:end] for cursor, end in zip(cursors, ends, strict=True)]
-        return states.astype(np.uint32), np.concatenate(words), np.cumsum(ends - cursors)
+        ranges = [
+            lay_chunk(own.astype(np.uint32), buffer[cursor:end])
+            for own, cursor, end in zip(states, cursors, ends, strict=True)
+        ]
+        return ends - cursors, ranges
 
-    def decode_ranges(
-        self,
-        states: NDArray[np.uint32],
-        words: NDArray[np.uint16],
-        word_ends: NDArray[np.int64],
-        where: RangeInput,
-        *,
-        threads: Threads,
-    ) -> NDArray[np.uint8]:
+    def decode_ranges(self, parts: RangeParts, where: RangeInput, *, threads: Threads) -> NDArray[np.uint8]:
         """See `Engine`; threads are not used."""
         begins, ends, lanes = where.bounds[:-1], where.bounds[1:], where.lanes
         table_of = _table_of_position(where)
@@ -99,10 +93,13 @@ class NumpyEngine:
         starts = where.tables.starts.ravel().astype(np.uint64)
         symbols = np.empty(int(where.bounds[-1]), np.uint8)
         lane = np.arange(lanes)
-        wide = states.astype(np.uint64)
-        if (states < LOWEST_STATE).any():
+        word_counts, ranges = parts
+        words, chunks = join_ranges(ranges), chunk_begins(word_counts, lanes)
+        cursors, word_ends = chunks[:-1] + 2 * lanes, chunks[1:]
+        halves = words[chunks[:-1, None] + np.arange(2 * lanes)].astype(np.uint64)
+        wide = halves[:, ::2] | halves[:, 1::2] << np.uint64(16)
+        if (wide < LOWEST_STATE).any():
             raise CorruptError("rANS chunk starts in a state below 2^16")
-        cursors = np.concatenate([np.zeros(1, np.int64), word_ends[:-1]])
         for step in range(-(-int((ends - begins).max()) // lanes)):
             rows = np.flatnonzero(begins + step * lanes < ends)
             position = (begins[rows] + step * lanes)[:, None] + lane

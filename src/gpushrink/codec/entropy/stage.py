@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpushrink.codec.buffers import Buffer
+from gpushrink.codec.buffers import Buffer, Parts, view_bytes
 from gpushrink.codec.entropy import layout
-from gpushrink.codec.entropy.engine import Engine, EngineName, RangeInput, resolve_engine
+from gpushrink.codec.entropy.engine import Engine, EngineName, RangeInput, RangeParts, resolve_engine
 from gpushrink.codec.entropy.head import KIND_CONSTANT, KIND_NEW_TABLE, KIND_OLD_TABLE, KIND_RAW, KIND_ZSTD
 from gpushrink.codec.entropy.plan import Policy, make_plan
 from gpushrink.codec.entropy.tables import Tables
@@ -17,7 +18,18 @@ from gpushrink.codec.entropy.zstd_chunks import decode_frames, encode_frames
 from gpushrink.codec.parallel import Threads
 from gpushrink.errors import CorruptError, UsageError
 
-__all__ = ["checked_lengths", "decode_segments", "encode_segments", "range_input", "table_of_segment"]
+__all__ = [
+    "NO_RANGES",
+    "checked_lengths",
+    "decode_segments",
+    "encode_parts",
+    "encode_segments",
+    "range_input",
+    "table_of_segment",
+]
+
+# What rANS makes of no symbols.
+NO_RANGES: Final[RangeParts] = np.zeros(0, np.int64), ()
 
 
 def encode_segments(
@@ -56,6 +68,18 @@ def encode_segments(
 
     Source: docs/format-entropy.md.
     """
+    return b"".join(encode_parts(symbols, lengths, engine=engine, policy=policy, threads=threads))
+
+
+def encode_parts(
+    symbols: NDArray[np.uint8],
+    lengths: Sequence[int] | NDArray[np.integer],
+    *,
+    engine: EngineName | Engine = "auto",
+    policy: Policy = "auto",
+    threads: Threads = 1,
+) -> Parts:
+    """Give what `encode_segments` gives in parts: large ones are views of arrays, `symbols` among them."""
     sizes = checked_lengths(lengths)
     if symbols.dtype != np.uint8 or symbols.ndim != 1:
         raise UsageError(f"symbols must be uint8 with one axis, not {symbols.dtype} with {symbols.ndim}")
@@ -64,7 +88,7 @@ def encode_segments(
     if policy not in ("auto", "rans", "apart", "zstd"):
         raise UsageError(f"unknown policy {policy!r}; choose auto, rans, apart or zstd")
     if len(symbols) == 0:
-        return b""
+        return ()
     _, loops = resolve_engine(engine)
     symbols = np.ascontiguousarray(symbols)
     sizes = sizes[sizes > 0]
@@ -74,17 +98,17 @@ def encode_segments(
     coded = plan.tables >= 0
     if coded.any():
         where = range_input(sizes[coded], plan.tables[coded], plan.frequencies, plan.lanes_log2, plan.chunk_log2)
-        parts = loops.encode_ranges(_gather(symbols, bounds, coded), where, threads=threads)
+        ranges = loops.encode_ranges(_gather(symbols, bounds, coded), where, threads=threads)
     else:
-        parts = np.zeros((0, 1), np.uint32), np.zeros(0, np.uint16), np.zeros(0, np.int64)
-    return layout.join(
+        ranges = NO_RANGES
+    return layout.list_parts(
         lanes_log2=plan.lanes_log2,
         chunk_log2=plan.chunk_log2,
         head=loops.write_head(plan.kinds, plan.values, plan.levels),
         sections=layout.Sections(
-            _gather(symbols, bounds, plan.kinds == KIND_RAW).tobytes(),
+            view_bytes(_gather(symbols, bounds, plan.kinds == KIND_RAW)),
             encode_frames(_gather(symbols, bounds, plan.kinds == KIND_ZSTD), threads=threads),
-            *layout.join_ranges(*parts),
+            *ranges,
         ),
     )
 
@@ -146,8 +170,7 @@ def decode_segments(
             symbols[bounds[segment] : bounds[segment + 1]] = values[segment]
     if coded.any():
         where = range_input(sizes[coded], tables[coded], Tables.from_levels(levels), lanes_log2, chunk_log2)
-        parts = layout.split_ranges(sections.word_counts, sections.ranges, where.lanes)
-        decoded = loops.decode_ranges(*parts, where, threads=threads)
+        decoded = loops.decode_ranges((sections.word_counts, sections.ranges), where, threads=threads)
         if coded.all():
             return decoded
         _scatter(symbols, bounds, coded, decoded)

@@ -9,6 +9,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from gpushrink.codec.buffers import Buffer, view_bytes
 from gpushrink.codec.compiled import compiled
 from gpushrink.codec.parallel import Threads, most_of, run_over
 from gpushrink.codec.volume.tokens import LAST_16_BIT_TOKEN
@@ -166,7 +167,7 @@ def _unpack(coded, raw, begin, values):
 
 def split(
     by_plane: NDArray[np.uint16], counts: NDArray[np.int64], *, threads: Threads = 1
-) -> tuple[NDArray[np.uint8], bytes]:
+) -> tuple[NDArray[np.uint8], memoryview]:
     """Do what `reference.split` does."""
     coded = np.empty(by_plane.size, np.uint8)
     # Parts of about equal numbers of values; a context is never split.
@@ -188,10 +189,10 @@ def split(
     for begin, part in zip(begins, run_over(pack, range(len(spans)), threads=threads), strict=False):
         # The first word of a part may be the last of the one before.
         raw[begin >> 5 : (begin >> 5) + len(part)] |= part
-    return coded, raw.astype("<u4", copy=False).tobytes()[: (begins[-1] + 7) // 8]
+    return coded, view_bytes(raw.astype("<u4", copy=False))[: (begins[-1] + 7) // 8]
 
 
-def join(coded: NDArray[np.uint8], raw: bytes, *, threads: Threads = 1) -> NDArray[np.uint16]:
+def join(coded: NDArray[np.uint8], raw: Buffer, *, threads: Threads = 1) -> NDArray[np.uint16]:
     """Do what `reference.join` does."""
     parts = [slice(at, at + _PART) for at in range(0, len(coded), _PART)]
     counted = run_over(lambda part: _count_bits(coded[part]), parts, threads=threads)

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from gpushrink.codec.buffers import Buffer
+from gpushrink.codec.buffers import Buffer, Parts, size_of
 from gpushrink.codec.entropy import decode_segments, encode_segments
 from gpushrink.codec.entropy.engine import Engine, EngineName
 from gpushrink.codec.volume import tokens
@@ -31,11 +31,10 @@ MOST_PLANES: Final = 1 << 14
 
 
 def join_payload(
-    model: Model, counts: NDArray[np.int64], main_coded: bytes, main_raw: bytes, *, engine: EngineName | Engine
-) -> bytes:
+    model: Model, counts: NDArray[np.int64], main_coded: Parts, main_raw: Buffer, *, engine: EngineName | Engine
+) -> Parts:
     """Write a slab: its model, its counts of shape (planes, contexts), its entropy-coded tokens and their raw bits."""
-    front = write_front(model, counts, len(main_coded), engine=engine)
-    return b"".join((front, main_coded, main_raw))
+    return write_front(model, counts, size_of(main_coded), engine=engine), *main_coded, main_raw
 
 
 def write_front(model: Model, counts: NDArray[np.int64], main_size: int, *, engine: EngineName | Engine) -> bytes:

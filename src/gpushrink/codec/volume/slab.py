@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gpushrink.codec.buffers import Buffer
+from gpushrink.codec.buffers import Buffer, Parts, size_of
 from gpushrink.codec.compiling import Purpose, prepare
-from gpushrink.codec.entropy import decode_segments, encode_segments
+from gpushrink.codec.entropy import decode_segments, encode_parts
 from gpushrink.codec.parallel import Threads, run_over
 from gpushrink.codec.volume import fit_sums
 from gpushrink.codec.volume import reference as reference_engine
@@ -26,7 +26,16 @@ from gpushrink.codec.volume.payload import MOST_AREA, MOST_PLANES, join_payload,
 from gpushrink.codec.volume.wavefront import decode_planes
 from gpushrink.errors import CorruptError
 
-__all__ = ["CHAIN", "EngineName", "Engines", "decode_slab", "encode_slab", "load_sums", "name_engine"]
+__all__ = [
+    "CHAIN",
+    "EngineName",
+    "Engines",
+    "decode_slab",
+    "encode_slab",
+    "encode_slab_parts",
+    "load_sums",
+    "name_engine",
+]
 
 EngineName = Literal["auto", "numpy", "numba"]
 
@@ -108,6 +117,18 @@ def encode_slab(
     ValueError
         If the shape or dtype is not one a slab can have.
     """
+    return b"".join(encode_slab_parts(samples, level=level, engine=engine, threads=threads, references=references))
+
+
+def encode_slab_parts(
+    samples: NDArray[Any],
+    *,
+    level: str = "default",
+    engine: EngineName | Engines = "auto",
+    threads: Threads = 1,
+    references: References = CHAIN,
+) -> Parts:
+    """Give what `encode_slab` gives, in parts."""
     _check_shape(samples.shape)
     workers = threads if samples.size >= _SHARED_SAMPLES else 1
     if samples.dtype.kind not in "iu" or samples.dtype.itemsize > 2:
@@ -130,16 +151,15 @@ def encode_slab(
     pattern = tuple((int(a), int(b)) for a, b in references)
     resolved = [resolve_references(z, pattern) for z in range(depth)]
     fill_edges(planes, resolved, start)
-    best: bytes | None = None
+    best: Parts = ()
     for way in (steer, *steer.rivals):
         model = begin_model(way, planes.size, least=least, span=most - least, start=start, references=pattern)
         residuals = np.zeros((model.stage_count, *planes.shape), np.int16)
         fit_model(model, way, engines.kernels, engines.sums, planes, residuals, resolved, layout, workers)
         found = _write(model, engines, planes, residuals, resolved, layout, workers)
         del residuals  # before the next way needs as much again
-        if best is None or len(found) < len(best):
+        if not best or size_of(found) < size_of(best):
             best = found
-    assert best is not None
     return best
 
 
@@ -155,7 +175,7 @@ def _subtract(volume: NDArray[Any], least: int, out: NDArray[np.uint16]) -> None
 def _write(
     model: Model, engines: Engines, planes: NDArray[np.uint16], residuals: NDArray[np.int16],
     resolved: list[tuple[int, int] | None], layout: Layout, threads: Threads,
-) -> bytes:  # fmt: skip
+) -> Parts:  # fmt: skip
     flat, echoes, stage_size = planes.ravel(), residuals.reshape(-1), planes.size
     depth, area = len(resolved), layout.rows * layout.columns
     counts = np.zeros((depth, model.context_count), np.int64)
@@ -172,7 +192,7 @@ def _write(
     run_over(bucket, Binder(model, layout, stage_size).runs(resolved), threads=threads)
     lengths = counts.sum(axis=0)
     main_tokens, main_raw = engines.kernels.split(by_plane, counts, threads=threads)
-    main_coded = encode_segments(main_tokens, lengths, engine=engines.entropy, threads=threads)
+    main_coded = encode_parts(main_tokens, lengths, engine=engines.entropy, threads=threads)
     return join_payload(model, counts, main_coded, main_raw, engine=engines.entropy)
 
 
