@@ -29,11 +29,12 @@ class OtherZstd(HostDevice):
     def __init__(self) -> None:
         super().__init__()
         self.chunks: list[int] = []
-        self.fetched = 0
+        self.fetched = self.gets = 0
 
     def get(self, array: DeviceArray) -> NDArray[np.generic]:
         """Copy, and count the bytes."""
         self.fetched += array.nbytes
+        self.gets += 1
         return super().get(array)
 
     def compress_chunks(self, data: DeviceArray, bounds: NDArray[np.int64]) -> list[bytes]:
@@ -134,6 +135,21 @@ def test_resident_symbols_stay_where_they_are() -> None:
     [coded] = encode_resident(device, device.put(symbols), [np.array([4_000_000])])
     assert device.fetched < len(payload_of(coded)) * 1.1 + len(symbols) // 16
     assert not device.chunks
+
+
+def test_resident_payloads_are_fetched_together() -> None:
+    """However many there are, small segments that zstd wins among them, the host waits as often as for one."""
+    rng = np.random.default_rng(3)
+    repeats = np.tile(rng.integers(0, 250, 700, dtype=np.uint8), 40)
+    noise = rng.geometric(0.05, 300_000).clip(1, 255).astype(np.uint8)
+    symbols, lengths = np.concatenate([repeats, noise, repeats[:9000]]), np.array([len(repeats), len(noise), 9000])
+    waits = []
+    for count in (1, 5):
+        device = OtherZstd()
+        found = encode_resident(device, device.put(np.tile(symbols, count)), [lengths] * count, own_zstd=False)
+        assert [payload_of(one) for one in found] == [encode_segments(symbols, lengths)] * count
+        waits.append(device.gets)
+    assert waits[1] == waits[0] < 10
 
 
 @pytest.mark.parametrize("damage", ["size", "cut", "magic", "inside"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +17,26 @@ from gpushrink.devices.segments import bytes_of
 __all__ = ["TriedSymbols"]
 
 
+# Where zstd wins on a part of a segment, the whole is asked for. Most that are won are small, and what is fetched with
+# others costs their bytes; alone it would cost a wait for the device.
+_FETCHED_WHOLE: Final = 1 << 17
+
+
+def _first_look(length: int) -> tuple[int, int]:
+    """Give where the part of a segment begins that is fetched at once, and its size."""
+    at, size = sample_part(length)
+    return (0, length) if size > 0 and length <= _FETCHED_WHOLE else (at, size)
+
+
 class TriedSymbols:
     """Give plans their trials: what they look at first came to the host at once, more of it comes when asked for."""
 
     def __init__(self, device: Device, symbols: DeviceArray, bounds: NDArray[np.int64]) -> None:
         self._device, self._symbols = device, symbols
         self._lock = threading.Lock()
-        parts = [
-            (begin + at, size) for begin, (at, size) in zip(bounds, map(sample_part, np.diff(bounds)), strict=False)
-        ]
-        pieces = np.array([part for part in parts if part[1]], np.int64).reshape(-1, 2)
+        looks = map(_first_look, np.diff(bounds).tolist())
+        parts = [(begin + at, size) for begin, (at, size) in zip(bounds, looks, strict=False) if size]
+        pieces = np.array(parts, np.int64).reshape(-1, 2)
         self._ends = np.cumsum(pieces[:, 1])
         self._begins = pieces[:, 0]
         self._held = bytes_of(device, copy_pieces(device, symbols, self._begins, pieces[:, 1]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -14,6 +13,7 @@ from gpushrink.codec.buffers import Buffer
 from gpushrink.codec.entropy.layout import zstd_chunk_bounds
 from gpushrink.codec.entropy.zstd_chunks import decode_frames, encode_frames
 from gpushrink.devices.device import Device, DeviceArray
+from gpushrink.devices.host_part import on_host
 from gpushrink.devices.segments import bytes_of
 from gpushrink.errors import CorruptError
 
@@ -30,16 +30,23 @@ def compress_stretches(device: Device, symbols: DeviceArray, sizes: Sequence[int
     """
     edges = np.cumsum([0, *sizes]).tolist()
     cuts = [zstd_chunk_bounds(size) for size in sizes]
-    frames: list[list[bytes]] = []
-    for cut, (begin, end) in zip(cuts, pairwise(edges), strict=True):
+    by_device = [own_zstd and len(cut) - 1 >= FEWEST_DEVICE_CHUNKS for cut in cuts]
+    # At once, where the device writes none of them: each copy waits for it.
+    held = None if any(by_device) else bytes_of(device, symbols)
+
+    def compress(place: int) -> list[bytes]:
+        begin, end = edges[place], edges[place + 1]
+        if held is not None:
+            return encode_frames(np.frombuffer(held[begin:end], np.uint8), threads=1)
         own = symbols[begin:end]
-        if own_zstd and len(cut) - 1 >= FEWEST_DEVICE_CHUNKS:
-            fresh = device.empty(len(own), np.uint8)  # whole words begin here; a stretch may begin anywhere
-            device.copy(own, fresh)
-            frames.append(device.compress_chunks(fresh, cut))
-        else:
-            frames.append(encode_frames(np.frombuffer(bytes_of(device, own), np.uint8), threads=1))
-    return frames
+        if not by_device[place]:
+            return encode_frames(np.frombuffer(bytes_of(device, own), np.uint8), threads=1)
+        fresh = device.empty(len(own), np.uint8)  # whole words begin here; a stretch may begin anywhere
+        device.copy(own, fresh)
+        return device.compress_chunks(fresh, cuts[place])
+
+    places = range(len(sizes))
+    return [compress(place) for place in places] if held is None else on_host(compress, places)
 
 
 def decompress_frames(
