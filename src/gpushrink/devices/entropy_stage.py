@@ -168,7 +168,7 @@ def decode_resident(
     if not filled:
         return device.empty(0, np.uint8)
     engine = DeviceEngine(device)
-    read = on_host(lambda place: _read(engine, payloads[place], sizes[place][sizes[place] > 0]), filled)
+    read = [_read(engine, payloads[place], sizes[place][sizes[place] > 0]) for place in filled]
     whole = Segments([one.sizes for one in read])
     kinds = np.concatenate([one.kinds for one in read])
     coded = np.concatenate([one.tables >= 0 for one in read])

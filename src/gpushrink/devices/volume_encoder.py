@@ -141,7 +141,7 @@ class BatchEncoding:
 
     def _put_models(self) -> list[DeviceArray]:
         """Give the models as one array, and where each plane's begins in it."""
-        packed = on_host(pack_model, self._models)
+        packed = [pack_model(model) for model in self._models]
         sizes = np.array([len(numbers) for numbers in packed])
         depth = self._geometry.depth
         begins = (depth + np.cumsum(sizes) - sizes)[self._padded.slabs]
@@ -197,7 +197,7 @@ class BatchEncoding:
             around = len(front) + len(raw[place])
             return ResidentPayload((front, *main.parts, view_bytes(raw[place])), around + main.judged_bytes)
 
-        return on_host(join, range(len(mains)))
+        return [join(place) for place in range(len(mains))]
 
     def _gather(self) -> tuple[list[NDArray[np.int64]], DeviceArray]:
         """Count each plane's contexts, slab by slab, and lay each slab's residuals out context by context."""

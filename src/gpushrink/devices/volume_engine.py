@@ -23,7 +23,6 @@ from gpushrink.codec.volume.parameters import Model
 from gpushrink.codec.volume.payload import split_payload
 from gpushrink.devices.device import Device, DeviceArray
 from gpushrink.devices.entropy_stage import decode_resident
-from gpushrink.devices.host_part import on_host
 from gpushrink.devices.volume_encoder import BatchEncoding, PaddedBatch
 from gpushrink.devices.volume_program import count_lag, pack_model, shared_coefficients, volume_kernel
 from gpushrink.devices.volume_shape import (
@@ -169,13 +168,13 @@ class DeviceVolumeCodec:
         if kind not in SAMPLE_TYPES:
             raise ValueError(f"the volume codec gives 8 and 16 bit integers, not {kind}")
         result = self._device.empty((sum(depths), rows, columns), kind)
-
-        def read(place: int) -> _Coded:
-            return _read(payloads[place], SlabGeometry.of((depths[place], rows, columns)), kind)
-
+        coded = [
+            _read(payload, SlabGeometry.of((depth, rows, columns)), kind)
+            for payload, depth in zip(payloads, depths, strict=True)
+        ]
         at = 0
         # A launch takes one set of neighbours; slabs under another begin a batch of their own.
-        for _, some in groupby(on_host(read, range(len(payloads))), key=lambda one: one.model.tap_set):
+        for _, some in groupby(coded, key=lambda one: one.model.tap_set):
             at = self._decode_in_parts(list(some), result, at)
         return result
 
