@@ -60,6 +60,13 @@ class _Decoding(NamedTuple):
         return _count_places(self.shape)
 
 
+class _Decoded(NamedTuple):
+    """A slab's samples, which may be a part of a batch's."""
+
+    samples: NDArray[Any]
+    is_part: bool
+
+
 def _count_places(shape: tuple[int, ...]) -> int:
     """Count a slab's places in the layout with the wider edges, a decoder's."""
     depth, shorter, longer = shape[0], *sorted(shape[1:])
@@ -83,7 +90,7 @@ class DeviceSlabCodec:
         self._pool, self._spare, self._own_zstd = pool, spare, own_zstd
         places = _BATCHES_A_DEVICE * pool.device_count
         self._encoder: Combiner[_Encoding, Parts] = Combiner(self._encode, places=places, limit=self._limit)
-        self._decoder: Combiner[_Decoding, NDArray[Any]] = Combiner(self._decode, places=places, limit=self._limit)
+        self._decoder: Combiner[_Decoding, _Decoded] = Combiner(self._decode, places=places, limit=self._limit)
 
     @property
     def name(self) -> str:
@@ -106,7 +113,10 @@ class DeviceSlabCodec:
     ) -> NDArray[Any]:
         """Decode; see `gpushrink.codec.table.SlabCodec`."""
         try:
-            return self._decoder.call((shape[1:], np.dtype(dtype)), _Decoding(payload, shape, np.dtype(dtype)))
+            found = self._decoder.call((shape[1:], np.dtype(dtype)), _Decoding(payload, shape, np.dtype(dtype)))
+            # A view of one slab would keep all of its batch, in page-locked memory, as long as it lives. Copied here:
+            # each caller has a thread.
+            return found.samples.copy() if found.is_part else found.samples
         except MemoryError as error:
             spare = self._spare_for(shape, error)
         return spare.decode(payload, shape=shape, dtype=dtype, threads=threads)
@@ -129,7 +139,7 @@ class DeviceSlabCodec:
 
         return self._pool.run(work, need=sum(one.need for one in requests))
 
-    def _decode(self, requests: Sequence[_Decoding]) -> list[NDArray[Any]]:
+    def _decode(self, requests: Sequence[_Decoding]) -> list[_Decoded]:
         depths = [one.shape[0] for one in requests]
 
         def work(device: Device) -> NDArray[Any]:
@@ -141,10 +151,8 @@ class DeviceSlabCodec:
             )
 
         whole = self._pool.run(work, need=sum(one.need for one in requests))
-        if len(requests) == 1:
-            return [whole]
-        # Copies: a view of one slab would keep all of them, in page-locked memory, as long as it lives.
-        return [part.copy() for part in np.split(whole, np.cumsum(depths)[:-1])]
+        parts = np.split(whole, np.cumsum(depths)[:-1])
+        return [_Decoded(part, is_part=len(requests) > 1) for part in parts]
 
     def _spare_for(self, shape: tuple[int, ...], error: MemoryError) -> SlabCodec:
         if self._spare is None:
