@@ -26,8 +26,9 @@ LEVELS = ("fast", "default", "max")
 
 SLAB_BYTES = 16 << 20
 SLAB_FRAMES = 256
-_SAMPLE_BYTES = 1 << 17
-_GLANCE_BYTES = 1 << 15
+# What is sampled of a slab, and of that for a first look; of large slabs, where simple stages seldom come near, less.
+_SAMPLE_BYTES, _GLANCE_BYTES = 1 << 17, 1 << 15
+_LARGE_SAMPLE_BYTES, _LARGE_GLANCE_BYTES = 1 << 16, 1 << 14
 _LIKELY = 2
 # A simple stage is tried in full where Zstandard comes this near to the volume codec on a sample. The matched stage is
 # a little better than Zstandard on noise, and much on what is drawn: what repeats itself as it lies. Of large slabs the
@@ -129,9 +130,10 @@ class _Sizes(NamedTuple):
 def _measure(data: bytes | memoryview, shape: SlabShape, sample: SampleFormat) -> tuple[float, _Sizes]:
     """Return how many times the slab is a sample of it, and the sizes of the sample."""
     samples = frames_as_samples(data, shape, sample)
-    part = _sample(samples, _SAMPLE_BYTES)
+    large = len(data) > _LARGE
+    part = _sample(samples, _LARGE_SAMPLE_BYTES if large else _SAMPLE_BYTES)
     stored = part if sample.planar else part.transpose(0, 2, 3, 1)
-    glance = _sample(samples, _GLANCE_BYTES)
+    glance = _sample(samples, _LARGE_GLANCE_BYTES if large else _GLANCE_BYTES)
     # Which differences are best shows in little; how good they are does not.
     likely = planes.shortlist(glance, _LIKELY) if 2 * glance.nbytes < part.nbytes else planes.CHOICES
     axes, fold, size = planes.choose(part, likely)
