@@ -133,7 +133,7 @@ def test_resident_symbols_stay_where_they_are() -> None:
     symbols = rng.geometric(0.05, 4_000_000).clip(1, 255).astype(np.uint8)
     device = OtherZstd()
     [coded] = encode_resident(device, device.put(symbols), [np.array([4_000_000])])
-    assert device.fetched < len(payload_of(coded)) * 1.1 + len(symbols) // 16
+    assert device.fetched < len(payload_of(coded)) * 1.1 + len(symbols) // 32
     assert not device.chunks
 
 

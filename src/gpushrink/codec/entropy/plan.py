@@ -32,8 +32,8 @@ SMALLEST_CHOSEN_CHUNK_LOG2, LARGEST_CHOSEN_CHUNK_LOG2 = 16, 20
 LANE_BITS = 24
 LANES_AT_MOST_ONE_PART_IN = 256
 
-# zstd is tried on one part in 16 of a segment; only a gain of more than 1 % (by repetition) is believed.
-SAMPLE_ONE_PART_IN = 16
+# zstd is tried on one part in 32 of a segment; only a gain of more than 1 % (by repetition) is believed.
+SAMPLE_ONE_PART_IN = 32
 SMALLEST_SAMPLE, LARGEST_SAMPLE = 1 << 12, 1 << 16
 
 
