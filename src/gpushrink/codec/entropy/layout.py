@@ -145,7 +145,7 @@ def list_parts(*, lanes_log2: int, chunk_log2: int, head: bytes, sections: Secti
     parts = [bytes(front), sections.raw, *sections.frames]
     if len(sections.word_counts) and size_of(parts) % 2:
         parts.append(b"\0")
-    return *parts, *map(view_bytes, sections.ranges)
+    return tuple(part for part in (*parts, *map(view_bytes, sections.ranges)) if len(part))
 
 
 def split_head(payload: Buffer) -> tuple[int, int, bytes, int]:

@@ -219,7 +219,8 @@ def _gather(symbols: NDArray[np.uint8], bounds: NDArray[np.int64], chosen: NDArr
     if chosen.all():
         return symbols
     parts = [symbols[bounds[segment] : bounds[segment + 1]] for segment in np.flatnonzero(chosen)]
-    return np.concatenate(parts) if parts else symbols[:0]
+    # Of none not a view: it would keep all symbols alive.
+    return np.concatenate(parts) if parts else np.zeros(0, np.uint8)
 
 
 def _scatter(

@@ -34,7 +34,8 @@ def join_payload(
     model: Model, counts: NDArray[np.int64], main_coded: Parts, main_raw: Buffer, *, engine: EngineName | Engine
 ) -> Parts:
     """Write a slab: its model, its counts of shape (planes, contexts), its entropy-coded tokens and their raw bits."""
-    return write_front(model, counts, size_of(main_coded), engine=engine), *main_coded, main_raw
+    front = write_front(model, counts, size_of(main_coded), engine=engine)
+    return tuple(part for part in (front, *main_coded, main_raw) if len(part))
 
 
 def write_front(model: Model, counts: NDArray[np.int64], main_size: int, *, engine: EngineName | Engine) -> bytes:
