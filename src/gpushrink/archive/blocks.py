@@ -192,12 +192,27 @@ def pack_hashes(records: Sequence[tuple[Sequence[int], bytes]]) -> bytes:
     return b"".join(parts)
 
 
-def parse_hashes(payload: bytes | memoryview) -> list[tuple[list[int], bytes]]:
-    """Return (file ids, SHA-256) pairs."""
+def parse_hashes(payload: bytes | memoryview, entries: int = 0) -> list[tuple[list[int], bytes]]:
+    """Return (file ids, SHA-256) pairs.
+
+    Parameters
+    ----------
+    entries
+        How many the tree has, 0 if that is not known: each has one hash at most.
+
+    Raises
+    ------
+    CorruptError
+        If an id is no entry's, or there are more ids than entries.
+    """
     cursor = Cursor(payload, "a HASH block")
+    most = left = entries or MAX_ENTRIES
     records = []
-    for _ in range(cursor.varint(MAX_ENTRIES)):
-        ids = cursor.column(cursor.varint(MAX_ENTRIES))
+    for _ in range(cursor.varint(most)):
+        ids = cursor.column(cursor.varint(left))
+        if not all(0 <= i < most for i in ids):
+            raise CorruptError("a hash belongs to no entry")
+        left -= len(ids)
         records.append((ids, bytes(cursor.take(_DIGEST))))
     cursor.end()
     return records

@@ -75,9 +75,7 @@ class Catalogue:
             self.next_id = first + len(entries)
             self._last_path = entries[-1].path if entries else self._last_path
         elif head.type == BlockType.HASH:
-            for ids, digest in blocks.parse_hashes(payload):
-                if any(not 0 <= i < (self.count or layout.MAX_ENTRIES) for i in ids):
-                    raise CorruptError("a hash belongs to no entry")
+            for ids, digest in blocks.parse_hashes(payload, self.count):
                 if any(self.digests.setdefault(i, digest) != digest for i in ids):
                     raise CorruptError("a file has two hashes")
 

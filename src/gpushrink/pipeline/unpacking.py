@@ -216,7 +216,7 @@ class _Story:
                 ids, decoded = _place(future, self._restorer, self._catalogue.count)
                 self._see(block, decoded, ids)
                 return
-            records = _parse_hashes(block, self._catalogue.count)
+            records = blocks.parse_hashes(block.payload, self._catalogue.count)
             self._begin_proofs(proof for ids, digest in records for proof in self._restorer.begin_proofs(ids, digest))
             self._see(block, 0, (i for ids, _ in records for i in ids))
 
@@ -310,7 +310,7 @@ def restore_some(
                         future.set_result(_decode(block, slab_codec=slab_codec, team=team))
                         _place(future, restorer, catalogue.count)
                         continue
-                    for ids, digest in _parse_hashes(block, catalogue.count):
+                    for ids, digest in blocks.parse_hashes(block.payload, catalogue.count):
                         restorer.prove(ids, digest)
                 except CorruptError as error:
                     report.note(CorruptError(f"{error} (block at byte {record.offset})"))
@@ -345,15 +345,6 @@ def _place(future: Future[Decoded], restorer: Restorer, entries: int) -> tuple[I
     if max(data.file_ids, default=0) >= (entries or MAX_ENTRIES):
         raise CorruptError("data belongs to no entry")
     return data.file_ids, data.decoded
-
-
-def _parse_hashes(block: Block, entries: int) -> list[tuple[list[int], bytes]]:
-    """Return the ids and hashes that a HASH block names."""
-    records = blocks.parse_hashes(block.payload)
-    every = [i for ids, _ in records for i in ids]
-    if every and not 0 <= min(every) <= max(every) < (entries or MAX_ENTRIES):
-        raise CorruptError("a hash belongs to no entry")
-    return records
 
 
 def _fill(report: RestoreReport, restorer: Restorer, length: int) -> RestoreReport:

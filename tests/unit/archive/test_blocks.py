@@ -122,7 +122,7 @@ def test_data_over_its_limits_is_corrupt(decoded: int, count: int) -> None:
         blocks.parse_data(memoryview(pack_varints([decoded, count, 1]) + b"\0"))
 
 
-@given(st.lists(st.tuples(st.lists(st.integers(0, 1 << 22), max_size=5), st.binary(min_size=32, max_size=32))))
+@given(st.lists(st.tuples(st.lists(st.integers(0, (1 << 22) - 1), max_size=5), st.binary(min_size=32, max_size=32))))
 def test_hashes_come_back(records: list[tuple[list[int], bytes]]) -> None:
     """Ids and digests come back."""
     assert blocks.parse_hashes(blocks.pack_hashes(records)) == records
@@ -134,6 +134,16 @@ def test_hashes_cut_are_corrupt() -> None:
     for length in range(len(payload)):
         with pytest.raises(CorruptError):
             blocks.parse_hashes(payload[:length])
+
+
+def test_more_hashes_than_files_are_refused_before_they_are_read() -> None:
+    """A block of some megabytes must not become a hundred times as much."""
+    payload = blocks.pack_hashes([([0, 1], bytes(32)), ([1, 0, 1], bytes(32))])
+    assert len(blocks.parse_hashes(payload, 5)) == 2
+    with pytest.raises(CorruptError, match="limit"):
+        blocks.parse_hashes(payload, 4)
+    with pytest.raises(CorruptError, match="no entry"):
+        blocks.parse_hashes(blocks.pack_hashes([([4], bytes(32))]), 4)
 
 
 def records_of(*rows: tuple[BlockType, int, list[int]]) -> tuple[list[BlockRecord], int]:
