@@ -142,10 +142,10 @@ class Coder:
 
     def _run_slab(self, job: SlabJob) -> Coded:
         volume = job.volume
-        with self._patterns.turn(volume.frames[0], first=job.frames[0] == volume.frames[0]) as pattern:
+        with self._patterns.turn(volume.frames[0], first=job.is_first) as pattern:
             data = self._read_slab(job)
             shape = SlabShape(len(job.frames), volume.rows, volume.columns)
-            references = pattern.choose(data, shape, volume.sample) if volume.sample.item_bytes <= 2 else None
+            references = pattern.choose(data, shape, volume.sample) if job.has_pattern else None
         codec, coded = encode_slab(
             data,
             shape,

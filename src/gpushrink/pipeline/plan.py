@@ -89,6 +89,16 @@ class SlabJob:
     whole: tuple[bool, ...]
 
     @property
+    def is_first(self) -> bool:
+        """Tell whether this is the first slab of its volume."""
+        return self.frames[0] == self.volume.frames[0]
+
+    @property
+    def has_pattern(self) -> bool:
+        """Tell whether a reference pattern is chosen for it: one that the volume codec takes."""
+        return self.volume.sample.item_bytes <= 2
+
+    @property
     def size(self) -> int:
         """Return the decoded size in bytes."""
         return len(self.frames) * self.volume.frame_bytes
@@ -161,13 +171,15 @@ class _Planner:
         chapter, seen = _Chapter(), set[int]()
         for volume in self._scan.volumes:
             tiny = len(volume.frames) * volume.frame_bytes < TINY_VOLUME
+            # For the whole volume: what the first slab finds, the others wait for.
+            small = tiny and not any(frame in self._scan.frame_copies for frame in volume.frames)
             for frames in self._slabs(volume):
                 for frame in frames:
                     for one in (frame, *self._scan.frame_copies.get(frame, ())):
                         if one.file_id not in seen:
                             seen.add(one.file_id)
                             self._add_header(chapter, one.file_id)
-                if tiny and not any(frame in self._scan.frame_copies for frame in frames):
+                if small:
                     chapter.small += [Piece(f.file_id, f.offset, volume.frame_bytes) for f in frames]
                 else:
                     chapter.slabs.append(self._slab(volume, frames))

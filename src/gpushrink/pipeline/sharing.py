@@ -44,9 +44,11 @@ class SharingCoder(Coder):
     def run(self, job: BytesJob | SlabJob) -> list[Coded]:
         """See `Coder`; a helper that fails leaves the job to this process."""
         pattern = None
-        if isinstance(job, SlabJob) and not _is_first(job):
+        if isinstance(job, SlabJob) and job.has_pattern and not job.is_first:
             # Before there is a place: whoever waits must not hold what the first slab needs.
             pattern = self._patterns.wait(job.volume.frames[0])
+            if pattern is None:  # the first slab failed, and with it the pack
+                raise CancelledError
         with self._crew.take() as seat:
             if self._stopped:
                 raise CancelledError
@@ -73,16 +75,12 @@ class SharingCoder(Coder):
             # All that is asked of a volume but for its frames: of those there may be thousands.
             job = replace(job, volume=replace(job.volume, frames=job.volume.frames[:1]))
         found = {file_id: self._found[file_id] for file_id in ids}
-        if isinstance(job, SlabJob) and _is_first(job) and job.volume.sample.item_bytes <= 2:
+        if isinstance(job, SlabJob) and job.has_pattern and job.is_first:
             pattern = seat.call("choose", job, found)
             self._patterns.know(job.volume.frames[0], pattern)
         coded, digests = seat.call("code", job, found, pattern)
         self._digests.update(digests)
         return list(coded)
-
-
-def _is_first(job: SlabJob) -> bool:
-    return job.frames[0] == job.volume.frames[0]
 
 
 def decode_shared(

@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ import pytest
 import trees
 from gpushrink.codec.parallel import Team
 from gpushrink.codec.table import CPU
+from gpushrink.dicom.scan import scan_files
 from gpushrink.errors import CorruptError, InputError, UsageError
 from gpushrink.model import BlockCodec
 from gpushrink.pipeline import api
@@ -198,6 +200,68 @@ def test_a_source_that_vanishes_is_named_with_helpers_as_without(series: Path, p
 
     with pytest.raises(InputError, match="1-149"):
         pack_to_sink([series], Removing(), level="fast", threads=4, crew=pair)
+
+
+def in_time(work: Callable[[], object]) -> object:
+    """Return what `work` gives, or raises; fail where it hangs."""
+    done: list[object] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except Exception as error:
+            done.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(LONGEST_S)
+    assert done, "it hangs"
+    if isinstance(done[0], Exception):
+        raise done[0]
+    return done[0]
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "uint16"])
+def test_volumes_of_any_type_are_shared(
+    dtype: str, pair: Crew, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calls: Counter[str]
+) -> None:
+    """Where no reference pattern is chosen nobody waits for one."""
+    monkeypatch.setattr("gpushrink.codec.slab.SLAB_BYTES", 1 << 18)
+    y, x = np.ogrid[:256, :256]
+    frames = np.stack([1000 + 200 * np.sin(x / 9 + k) + y for k in range(24)]).astype(dtype)
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "one.dcm").write_bytes(trees.dicom_bytes(frames, frames=24))
+    alone, _ = packed(tmp_path / "source", None)
+    shared, _ = in_time(lambda: packed(tmp_path / "source", pair))  # type: ignore[misc]
+    assert shared == alone
+    assert calls["code"] >= 1
+
+
+def test_a_first_slab_that_fails_leaves_nobody_waiting(
+    pair: Crew, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file of it changes after the scan: the error names it, and the helpers are free again."""
+    monkeypatch.setattr("gpushrink.codec.slab.SLAB_BYTES", 1 << 20)
+    source = tmp_path / "source"
+    source.mkdir()
+    random = np.random.default_rng(1)
+    y, x = np.ogrid[:256, :256]
+    for k in range(40):
+        # In turn, so that there are patterns to choose from, and others ask what was chosen.
+        image = 2000 + 1000 * np.sin(x / 9) * np.cos(y / 13) if k % 2 else 900 + 500 * np.cos(x / 5 + y / 7)
+        noisy = (image + random.normal(0, 3, (256, 256))).astype(np.uint16)
+        (source / f"{k:02}.dcm").write_bytes(trees.dicom_bytes(noisy, number=k, z=2.0 * k))
+
+    def scan(*arguments: object) -> object:
+        found = scan_files(*arguments)  # type: ignore[arg-type]
+        os.utime(source / "00.dcm", (1, 1))
+        return found
+
+    with monkeypatch.context() as changing:
+        changing.setattr("gpushrink.pipeline.packing.scan_files", scan)
+        with pytest.raises(InputError, match="00.dcm"):
+            in_time(lambda: packed(source, pair))
+    assert in_time(lambda: packed(source, pair))[0] == packed(source, None)[0]  # type: ignore[index]
 
 
 def test_all_helpers_end_with_the_crew(pair: Crew) -> None:

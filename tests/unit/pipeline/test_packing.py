@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import trees
+from gpushrink.dicom.scan import scan_files
+from gpushrink.dicom.walk import walk_sources
 from gpushrink.model import BlockCodec, Role, Target
 from gpushrink.pipeline import api, coding, packing
-from gpushrink.pipeline.plan import BytesJob, Piece
+from gpushrink.pipeline.plan import BatchJob, BytesJob, Piece, SlabJob, plan_jobs
 
 IMAGE = np.random.default_rng(4).integers(0, 900, (64, 64)).astype(np.uint16)
 
@@ -38,6 +40,19 @@ def test_headers_that_share_nothing_are_coded_as_any_bytes() -> None:
     assert coded.codec is BlockCodec.LZMA
     assert coded.decoded == 9000
     assert len(b"".join(coded.parts)) < 0.4 * 9000
+
+
+def test_slabs_of_a_tiny_volume_are_of_one_kind(tmp_path: Path) -> None:
+    """Its first slab is a slab where any is: the others wait for what it finds."""
+    frames = np.arange(401, dtype=np.uint16).reshape(401, 1, 1)
+    frames[400] = frames[399]
+    (tmp_path / "one.dcm").write_bytes(trees.dicom_bytes(frames, frames=401))
+    walk = walk_sources([tmp_path])
+    jobs = list(plan_jobs(walk.found, scan_files(walk.found)))
+    parts = [one for job in jobs for one in (job.jobs if isinstance(job, BatchJob) else (job,))]
+    slabs = [one for one in parts if isinstance(one, SlabJob)]
+    assert [slab.is_first for slab in slabs] == [True, False]
+    assert api.pack(tmp_path, tmp_path.parent / "archive", threads=2).verified
 
 
 def _tried_together(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[bool, packing.PackReport]:

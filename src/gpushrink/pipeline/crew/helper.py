@@ -32,7 +32,6 @@ def main() -> None:
     widen(results)
     with suppress(EOFError, OSError):
         _serve(requests, results)
-    # At once: threads may be at work, but nobody waits for what comes of it.
     os._exit(0)
 
 
@@ -61,4 +60,9 @@ def _serve(requests: io.FileIO, results: io.FileIO) -> None:
 
         answer((-1, True, place.slab_codec.name))
         while True:
-            pool.submit(work, *read_message(requests))
+            try:
+                message = read_message(requests)
+            except (EOFError, OSError):
+                # At once: threads may be at work, but nobody waits for what comes of it.
+                os._exit(0)
+            pool.submit(work, *message)

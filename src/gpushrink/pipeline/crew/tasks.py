@@ -80,6 +80,7 @@ def _code(
     coder = place.coder(found)
     if isinstance(job, SlabJob) and pattern is not None:
         coder.know_pattern(job, pattern)
+    coder.stop()  # no first slab is at work here: who waited for one would wait for ever
     coded = [carry_coded(one) for one in coder.run(job)]
     return coded, coder.digests()
 
