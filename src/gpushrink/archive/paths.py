@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gpushrink.archive.layout import MAX_PATH
 from gpushrink.errors import CorruptError, GpushrinkError, UnsafePathError
@@ -15,6 +15,9 @@ __all__ = ["check_link", "check_path", "check_tree"]
 
 # Systems give up after 63 links at most.
 _MAX_HOPS = 64
+# Parts of paths that all links of a tree together may lead through, for each link and besides: those of a real tree
+# lead through a few, and a few bytes of archive can hold links that lead through a hundred thousand each.
+_STEPS_A_LINK, _STEPS = 64, 1 << 20
 
 # Names that Windows gives to devices, whatever the extension, and characters it takes apart or forbids.
 _DEVICE = re.compile(
@@ -110,32 +113,37 @@ def check_tree(
             kept[entry.path] = entry
         except (UnsafePathError, CorruptError) as error:
             refused[entry_id] = error
-    links = {
-        path: entry.link.replace(b"\\", b"/") if windows else entry.link
-        for path, entry in kept.items()
-        if entry.kind is EntryKind.LINK
-    }
+    links = {path: _parts_of(entry.link, windows) for path, entry in kept.items() if entry.kind is EntryKind.LINK}
+    left = _STEPS + _STEPS_A_LINK * len(links)
     for entry_id, entry in entries.items():
-        if entry.kind is EntryKind.LINK and entry_id not in refused and _leads_out(entry.path, links):
-            refused[entry_id] = UnsafePathError(
-                f"refused link {_shown(entry.path)}: by way of other links it leads out"
-            )
+        if entry.kind is not EntryKind.LINK or entry_id in refused:
+            continue
+        leads_out, steps = _leads_out(entry.path, links, left)
+        left -= steps
+        if leads_out or left <= 0:
+            why = "by way of other links it leads out" if leads_out else "the links of this archive lead too far"
+            refused[entry_id] = UnsafePathError(f"refused link {_shown(entry.path)}: {why}")
     return refused
 
 
-def _leads_out(path: bytes, links: Mapping[bytes, bytes]) -> bool:
-    """Follow a link through the other links of the tree and tell whether it climbs above the root.
+def _parts_of(link: bytes, windows: bool) -> list[bytes]:
+    """Return the parts of a link's target that lead anywhere, the first last."""
+    parts = (link.replace(b"\\", b"/") if windows else link).split(b"/")
+    return [part for part in reversed(parts) if part not in (b"", b".")]
 
-    What every system gives up on (a loop, or too many links) leads nowhere.
+
+def _leads_out(path: bytes, links: Mapping[bytes, Sequence[bytes]], most: int) -> tuple[bool, int]:
+    """Follow a link through the other links of the tree; tell whether it climbs above the root, and the steps it took.
+
+    What every system gives up on (a loop, or too many links) leads nowhere; so does what takes `most` steps.
     """
-    at, rest, hops = path.split(b"/")[:-1], links[path].split(b"/")[::-1], 0
-    while rest:
+    at, rest, hops, steps = path.split(b"/")[:-1], list(links[path]), 0, 0
+    while rest and steps < most:
+        steps += 1
         part = rest.pop()
-        if part in (b"", b"."):
-            continue
         if part == b"..":
             if not at:
-                return True
+                return True, steps
             at.pop()
             continue
         at.append(part)
@@ -143,10 +151,10 @@ def _leads_out(path: bytes, links: Mapping[bytes, bytes]) -> bool:
         if target is not None:
             hops += 1
             if hops > _MAX_HOPS:
-                return False
+                break
             at.pop()
-            rest += target.split(b"/")[::-1]
-    return False
+            rest += target
+    return False, steps
 
 
 def _folded(path: bytes) -> str:

@@ -31,9 +31,15 @@ class Proof:
                 raise CorruptError("its bytes do not match its SHA-256")
         except CorruptError as error:
             return error
+        except OSError as error:  # what was written to a spool is written in truth here
+            raise _cannot_write(self.entry, error) from error
         self.keeper.commit(self.entry, self.assembly)
         self.assembly.close()
         return None
+
+
+def _cannot_write(entry: Entry, error: OSError) -> DestinationError:
+    return DestinationError(f"cannot write {os.fsdecode(entry.path)!r}: {error.strerror or error}")
 
 
 class Restorer:
@@ -80,9 +86,7 @@ class Restorer:
             except CorruptError as error:
                 self.fail(target.file_id, error)
             except OSError as error:
-                raise DestinationError(
-                    f"cannot write {os.fsdecode(entry.path)!r}: {error.strerror or error}"
-                ) from error
+                raise _cannot_write(entry, error) from error
 
     def prove(self, file_ids: Iterable[int], digest: bytes) -> None:
         """Compare files with their hash; those that hold are kept, the others are failures."""

@@ -23,6 +23,8 @@ __all__ = ["CACHE_BYTES", "BlockCache", "Fetched", "fetch_blocks"]
 
 # Decoded blocks that are kept for the next call: who goes through a volume slice by slice decodes each slab once.
 CACHE_BYTES = 64 << 20
+# Four numbers for each target, and what a block takes besides.
+_TARGET_BYTES, _BLOCK_BYTES = 32, 1 << 10
 _NOTHING = memoryview(b"")  # in place of coded bytes that are decoded: they need not stay
 
 
@@ -42,6 +44,11 @@ class Fetched:
     samples: Array = None
     content: bytes | memoryview = b""
     on_device: bool = False
+
+    @property
+    def held_bytes(self) -> int:
+        """Return about how much memory it takes: a block of a few bytes may have many targets."""
+        return self.record.decoded + _TARGET_BYTES * len(self.data.lengths) + _BLOCK_BYTES
 
     def as_bytes(self, space: ArraySpace) -> bytes | memoryview:
         """Return the decoded bytes, as files have them."""
@@ -70,13 +77,13 @@ class BlockCache:
     def keep(self, fetched: Fetched) -> None:
         """Take a block in, and let go of those unused longest."""
         with self._lock:
-            if fetched.record.offset in self._held or fetched.record.decoded > self._most:
+            if fetched.record.offset in self._held or fetched.held_bytes > self._most:
                 return
             self._held[fetched.record.offset] = fetched
-            self._bytes += fetched.record.decoded
+            self._bytes += fetched.held_bytes
             while self._bytes > self._most:
                 _, gone = self._held.popitem(last=False)
-                self._bytes -= gone.record.decoded
+                self._bytes -= gone.held_bytes
 
     def clear(self) -> None:
         """Let go of all."""

@@ -138,6 +138,19 @@ def test_check_tree_with_a_bomb_of_links_ends() -> None:
     assert refused(*entries) == set()
 
 
+def test_check_tree_with_links_that_lead_too_far_together_refuses_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes of archive hold thousands of links, each through all others: what judging them takes has a bound."""
+    monkeypatch.setattr("gpushrink.archive.paths._STEPS", 100)
+    monkeypatch.setattr("gpushrink.archive.paths._STEPS_A_LINK", 0)
+    chain = [(b"a%02d" % k, b"./" * 900 + b"a%02d" % (k + 1)) for k in range(9)]
+    many = [(b"b%03d" % k, b"a00") for k in range(60)]
+    entries = {i: Entry(EntryKind.LINK, path, 0o777, 0, 0, link) for i, (path, link) in enumerate(chain + many)}
+    refused = check_tree(entries)
+    # 45 parts for the chain, 10 for each of the others.
+    assert sorted(refused) == list(range(9 + 5, 69))
+    assert all("too far" in str(error) for error in refused.values())
+
+
 def test_check_tree_where_case_does_not_count_refuses_the_second_name() -> None:
     """Where two stored names are one, the second is refused with all below it instead of replacing the first."""
     entries = (file(b"A"), file(b"a"), folder(b"Dir"), folder(b"dir"), file(b"dir/x"), file("é".encode()))
