@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
@@ -137,6 +138,11 @@ class _Source:
             self._ahead, self._at = data + self._ahead[self._at :], 0
         self.position -= len(data)
 
+    def seek(self, position: int) -> None:
+        """Move to a place of a stream that can seek and that the archive begins."""
+        self._stream.seek(position)
+        self._ahead, self._at, self.position = b"", 0, position
+
     def find(self, mark: bytes, size: int) -> bytes:
         """Move on, by one byte at least, to the next place where `mark` stands; return `size` bytes from there.
 
@@ -172,9 +178,12 @@ def read_blocks(stream: BinaryIO, *, progress: Callable[[int], None] | None = No
 
     Notes
     -----
-    The last item is a `Damage` with TruncatedError if the end mark is missing.
+    The last item is a `Damage` with TruncatedError if the end mark is missing. Where the head of a block is damaged and
+    the stream can seek, the index says where the next one begins. Without it that is where something looks like a
+    block, which may be one of an archive that lies stored in this one.
     """
     source = _Source(stream)
+    places = _Places(stream)
     try:
         layout.parse_preamble(source.read(layout.PREAMBLE_SIZE))
     except CorruptError as error:
@@ -193,7 +202,7 @@ def read_blocks(stream: BinaryIO, *, progress: Callable[[int], None] | None = No
         except CorruptError as error:
             yield Damage(at, CorruptError(f"{error} (byte {at})"))
             source.unread(raw)
-            if not _find_block(source):
+            if not _go_on(source, places):
                 return
             continue
         payload = source.read(head.length)
@@ -227,6 +236,40 @@ def _end(source: _Source, index_offset: int) -> Iterator[Damage]:
         return
     if source.read(1):
         yield Damage(at, CorruptError("bytes follow the archive's end mark"))
+
+
+class _Places:
+    """Know from the index where blocks begin, if the stream begins here, can seek, and its index is whole."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._can_seek = stream.seekable() and stream.tell() == 0
+        self._offsets: list[int] | None = None
+
+    def after(self, at: int) -> int | None:
+        """Return where the first block after `at` begins; None if that is not known."""
+        if self._offsets is None:
+            self._offsets = self._read() if self._can_seek else []
+        place = bisect_right(self._offsets, at)
+        return self._offsets[place] if place < len(self._offsets) else None
+
+    def _read(self) -> list[int]:
+        back = self._stream.tell()
+        try:
+            records, index_offset, _ = _read_index(self._stream)
+        except ArchiveError:
+            return []
+        finally:
+            self._stream.seek(back)
+        return [*(record.offset for record in records), index_offset]
+
+
+def _go_on(source: _Source, places: _Places) -> bool:
+    """Move on to the next block; False if there is none."""
+    if (place := places.after(source.position)) is None:
+        return _find_block(source)
+    source.seek(place)
+    return True
 
 
 def _find_block(source: _Source) -> bool:
@@ -297,9 +340,21 @@ def read_catalogue(stream: BinaryIO) -> Catalogue:
 
 
 def _catalogue_by_index(stream: BinaryIO) -> Catalogue:
-    length = stream.seek(0, 2)
     stream.seek(0)
     layout.parse_preamble(read_some(stream, layout.PREAMBLE_SIZE))
+    records, _, length = _read_index(stream)
+    catalogue = Catalogue(records=records, archive_length=length)
+    for record in records:
+        if record.type in (BlockType.INFO, BlockType.TREE, BlockType.HASH):
+            block = read_block(stream, record)
+            catalogue.add(block.head, block.payload)
+    catalogue.insist_whole()
+    return catalogue
+
+
+def _read_index(stream: BinaryIO) -> tuple[list[BlockRecord], int, int]:
+    """Return the index's rows, where it lies, and the archive's length, going by the end mark."""
+    length = stream.seek(0, 2)
     if length < layout.PREAMBLE_SIZE + layout.TRAILER_SIZE:
         raise TruncatedError(f"the archive ends at byte {length}, before its end mark")
     stream.seek(length - layout.TRAILER_SIZE)
@@ -319,14 +374,11 @@ def _catalogue_by_index(stream: BinaryIO) -> Catalogue:
     if trailer.index_offset + layout.BLOCK_HEAD.size + head.length + layout.TRAILER_SIZE != length:
         raise CorruptError("the INDEX block does not fit before the end mark")
     index = read_block(stream, BlockRecord(BlockType.INDEX, 0, 0, trailer.index_offset, head.length))
-    records = parse_index(index.payload, entries=layout.MAX_ENTRIES, end=trailer.index_offset)
-    catalogue = Catalogue(records=records, archive_length=length)
-    for record in records:
-        if record.type in (BlockType.INFO, BlockType.TREE, BlockType.HASH):
-            block = read_block(stream, record)
-            catalogue.add(block.head, block.payload)
-    catalogue.insist_whole()
-    return catalogue
+    return (
+        parse_index(index.payload, entries=layout.MAX_ENTRIES, end=trailer.index_offset),
+        trailer.index_offset,
+        length,
+    )
 
 
 def _catalogue_in_sequence(stream: BinaryIO) -> Catalogue:

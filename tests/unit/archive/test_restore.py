@@ -234,6 +234,20 @@ def test_unpack_of_files_named_like_temporary_files_restores_them(tmp_path: Path
     assert trees.differences(source, tmp_path / "out") == []
 
 
+def test_unpack_of_an_archive_that_holds_one_passes_over_a_damaged_block_header(tmp_path: Path) -> None:
+    """Blocks of the archive stored inside are not taken for this one's: all but the damaged file comes back."""
+    inner = trees.stored_archive([file(b"%d" % k, 9) for k in range(4)], {k: b"inside %02d" % k for k in range(4)})
+    contents = {0: inner, **{k: b"outside %d" % k for k in range(1, 4)}}
+    entries = [file(b"%d" % k, len(contents[k])) for k in range(4)]
+    archive = bytearray(trees.stored_archive(entries, contents))
+    within = archive.index(inner)
+    begin = archive.rindex(b"GSZb", 0, within)
+    archive[begin + 9] ^= 1
+    report = unpack(bytes(archive), tmp_path / "out")
+    assert [path for path, _ in report.failures] == [b"0"]
+    assert {k: (tmp_path / "out" / str(k)).read_bytes() for k in range(1, 4)} == {k: contents[k] for k in range(1, 4)}
+
+
 @pytest.mark.parametrize(("spool", "told_at"), [(1, "write"), (1, "flush"), (1 << 20, "write")])
 def test_unpack_on_a_full_disk_is_a_destination_error_and_leaves_no_temporary_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spool: int, told_at: str
