@@ -93,6 +93,7 @@ def pack(
                 began = time.perf_counter()
                 _insist(verify_archive(output.reopen(), threads=count, crew=crew, progress=progress), report)
                 report.verify_seconds = time.perf_counter() - began
+            crew.dismiss()  # they end while the disk takes the rest
             output.commit()
     return report
 

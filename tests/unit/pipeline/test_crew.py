@@ -13,6 +13,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from gpushrink.dicom.scan import scan_files
 from gpushrink.errors import CorruptError, InputError, UsageError
 from gpushrink.model import BlockCodec
 from gpushrink.pipeline import api
-from gpushrink.pipeline.crew import Crew, HelperLostError, Seat, crew, messages
+from gpushrink.pipeline.crew import Crew, HelperLostError, Seat, messages
 from gpushrink.pipeline.packing import PackReport, pack_to_sink
 from gpushrink.pipeline.sharing import decode_shared
 from gpushrink.pipeline.unpacking import verify_archive
@@ -340,13 +342,18 @@ def test_fewer_processes_than_none_are_refused(tmp_path: Path) -> None:
 
 
 def test_places_are_moved_to_helpers_not_added(pair: Crew) -> None:
-    """With four threads and two helpers of two, one task at most runs here beside them."""
-    seats = [pair.take() for _ in range(5)]
-    assert [seat.is_here for seat in seats] == [False] * 4 + [True]
-    for seat in seats:
-        with seat:
-            pass
-    assert crew._MOST_FAILURES == 3
+    """With four threads and two helpers of two, a fifth task waits until one of these has a place."""
+    seats = [pair.take() for _ in range(4)]
+    assert not any(seat.is_here for seat in seats)
+    with ThreadPoolExecutor(1) as pool:
+        fifth = pool.submit(pair.take)
+        with pytest.raises(FutureTimeout):
+            fifth.result(0.1)
+        for seat in seats:
+            with seat:
+                pass
+        with fifth.result(10) as seat:
+            assert not seat.is_here
 
 
 def test_unpack_with_helpers_gives_the_tree_back(series: Path, tmp_path: Path) -> None:

@@ -107,10 +107,13 @@ class _Helper:
                 with suppress(Exception):
                     answer.set_exception(HelperLostError())
 
-    def end(self) -> None:
-        """End the process: it holds nothing that could be lost."""
+    def dismiss(self) -> None:
+        """Let the process end: it holds nothing that could be lost."""
         with suppress(OSError):
             self._requests.close()
+
+    def end(self) -> None:
+        """Wait for the end of a process that was dismissed."""
         try:
             self._process.wait(0.2)
         except subprocess.TimeoutExpired:
@@ -249,9 +252,10 @@ class Crew:
                 if helper is not None and helper.seats:
                     helper.seats -= 1
                     return Seat(self, helper)
-                # Places are moved to helpers, not added: there are no more processors than before.
+                # Places are moved to helpers, not added: there are no more processors than before. All of them, since
+                # this process has its lock to share among all that brings tasks and takes results.
                 away = sum(one.threads for one in able)
-                if self._here < max(1, self._threads - away):
+                if self._here < self._threads - away:
                     self._here += 1
                     return Seat(self, None)
                 self._changed.wait()
@@ -277,8 +281,16 @@ class Crew:
             helper.lost = True
             self._changed.notify_all()
 
+    def dismiss(self) -> None:
+        """Let all helpers end, and wait for none: to let go of a card takes a process a while."""
+        with self._changed:
+            helpers = list(self._helpers)
+        for helper in helpers:
+            helper.dismiss()
+
     def close(self) -> None:
         """End all helpers."""
+        self.dismiss()
         with self._changed:
             helpers, self._helpers = self._helpers, []
         for helper in helpers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final
@@ -52,12 +53,15 @@ class Workplace:
 
     def __enter__(self) -> Workplace:
         setting = self._setting
-        self.slab_codec: SlabCodec = self._open.enter_context(
-            slab_codec_of(setting.device, device_memory=setting.device_memory, parts=setting.device_parts)
-        )
-        # Kernels and compiled code are loaded now: slabs that are in somebody's hands hold up all that follow.
-        for codec in (CPU, self.slab_codec):
-            try_out(codec, setting.level)
+        # Kernels and compiled code are loaded now: slabs that are in somebody's hands hold up all that follow. And
+        # both at once, since a card takes half a second to open, in its driver.
+        with ThreadPoolExecutor(1) as beside:
+            loading = beside.submit(try_out, CPU, setting.level)
+            self.slab_codec: SlabCodec = self._open.enter_context(
+                slab_codec_of(setting.device, device_memory=setting.device_memory, parts=setting.device_parts)
+            )
+            loading.result()
+        try_out(self.slab_codec, setting.level)
         if isinstance(self.slab_codec, AutoSlabCodec):
             self.slab_codec.settle()
         return self
