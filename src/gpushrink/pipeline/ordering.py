@@ -19,8 +19,9 @@ __all__ = ["run_in_order"]
 # work, and some for the threads to go on with; and for a large slab each where there are more threads.
 _FLIGHT_BYTES = 320 << 20
 _FLIGHT_BYTES_EACH = 20 << 20
-# Coded bytes that wait for their turn to be written.
+# Coded bytes that wait for their turn to be written: where many are at work, one that takes long must not stop all.
 _WAITING_BYTES = 128 << 20
+_WAITING_BYTES_EACH = 8 << 20
 _BLOCK_COST = 32  # a block's header and its share of the index, in bytes
 # A file in several blocks is hashed in one go; of a larger one than this that begins before its last block is coded.
 _LONG_HASH = 32 << 20
@@ -69,19 +70,21 @@ class _Flight:
     """Count what is on its way: jobs that are not done by their source bytes, others by what came out."""
 
     ahead: int
-    most: int
     jobs: int = 0
     source: int = 0
     waiting: int = 0
 
     def __post_init__(self) -> None:
         self.changed = threading.Condition()
+        threads = self.ahead // 2
+        self._most_source = max(_FLIGHT_BYTES, threads * _FLIGHT_BYTES_EACH)
+        self._most_waiting = max(_WAITING_BYTES, threads * _WAITING_BYTES_EACH)
 
     def has_room(self, size: int) -> bool:
         """Tell whether a job of this size may begin; the first may in any case."""
-        if self.waiting > _WAITING_BYTES:
+        if self.waiting > self._most_waiting:
             return False
-        return not self.jobs or (self.jobs < self.ahead and self.source + size <= self.most)
+        return not self.jobs or (self.jobs < self.ahead and self.source + size <= self._most_source)
 
     def begin(self, promise: _Promise, size: int) -> None:
         """Count a job until all its parts are done."""
@@ -159,7 +162,7 @@ def run_in_order(pool: ThreadPoolExecutor, jobs: Iterator[Job], coder: Coder, *,
         The most jobs that are begun and not done: two for each thread. Bytes are bounded too.
     """
     window: deque[_Promise] = deque()
-    flight, submitter = _Flight(ahead, max(_FLIGHT_BYTES, ahead // 2 * _FLIGHT_BYTES_EACH)), _Submitter(pool, coder)
+    flight, submitter = _Flight(ahead), _Submitter(pool, coder)
 
     def can_go_on(size: int) -> bool:
         return flight.has_room(size) or bool(window and window[0].done())

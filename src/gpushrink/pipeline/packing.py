@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 
 from gpushrink.archive.writer import ArchiveWriter, ByteSink
@@ -140,11 +141,14 @@ def pack_to_sink(
     # What this process has no job for belongs to the helpers.
     team = Team(1 if shared else threads)
     with progress(report.source_bytes, 0) as bar, team, ThreadPoolExecutor(hands) as pool:
-        writer.begin([item.entry for item in walk.found])
         done = 0
         jobs = plan_jobs(walk.found, scan)
         coder = _coder_of(walk, scan, level=level, slab_codec=slab_codec, team=team, crew=crew if shared else None)
-        for coded in run_in_order(pool, jobs, coder, ahead=2 * hands):
+        results = run_in_order(pool, jobs, coder, ahead=2 * hands)
+        # All threads have work now, while the tree is coded here.
+        first = list(islice(results, 1))
+        writer.begin([item.entry for item in walk.found])
+        for coded in chain(first, results):
             if coded.hashes:
                 writer.hashes(coded.hashes)
                 continue
