@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import TypeAlias
 
-from gpushrink.dicom.plain import HEAD_BYTES, PlainReader
+from gpushrink.dicom.look import MARK_BYTES, Looked, Place, look_into
 from gpushrink.dicom.series import Frame, Volume, group_volumes
-from gpushrink.dicom.source import hash_file, open_source, read_fully, read_ranges
-from gpushrink.dicom.spans import DicomFile, describe
+from gpushrink.dicom.source import hash_file, read_ranges
+from gpushrink.dicom.spans import DicomFile
 from gpushrink.dicom.walk import Found
-from gpushrink.errors import InputError
 from gpushrink.model import EntryKind
 
-__all__ = ["Scan", "scan_files"]
+__all__ = ["Scan", "Spread", "scan_files"]
+
+Look: TypeAlias = Callable[[Sequence[Place], int], list[Looked]]
+Spread: TypeAlias = Callable[[Look, Sequence[Sequence[Place]], Sequence[int]], Iterable[list[Looked]]]
+"""Call the first on each pair of the others, results in order."""
 
 # Copies that share one block; after so many, one is stored again. They keep the targets of a block below their
 # limit: each copy of a frame times each copy of its file is a target.
 _MOST_COPIES = 1023
 _MOST_FRAME_COPIES = 255
-# A file is told from others by its beginning, where a DICOM object has its identity, then its end; a frame by its
-# middle, then two more places. What agrees there is hashed as a whole.
-_FILE_MARK = 2048
-_FRAME_MARK = 512
-_LEAST_AHEAD = 1 << 12
-_MOST_AHEAD = 1 << 20
 _MOST_KEPT = 64 << 20  # of headers, in all
+# Files that are looked into in one go: enough that what they share is read once, few enough to be spread.
+_AT_ONCE = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +59,13 @@ class Scan:
     heads: dict[int, bytes] = field(default_factory=dict)
 
 
-def scan_files(found: Sequence[Found]) -> Scan:
+def scan_files(found: Sequence[Found], *, spread: Spread = map) -> Scan:
     """Look into the files of a walk.
+
+    Parameters
+    ----------
+    spread
+        Does what `map` does, and may have other processes do a part of it.
 
     Raises
     ------
@@ -70,37 +74,30 @@ def scan_files(found: Sequence[Found]) -> Scan:
     """
     dicom: dict[int, DicomFile] = {}
     opaque: dict[int, str] = {}
-    alike: dict[tuple[int, int], list[int]] = defaultdict(list)
-    frame_marks: dict[Frame, int] = {}
-    shared_sizes = _shared_sizes(found)
-    ahead, reader = HEAD_BYTES, PlainReader()
+    alike: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+    frame_marks: dict[Frame, bytes] = {}
     heads: dict[int, bytes] = {}
-    kept_bytes = 0
-    for file_id, item in enumerate(found):
-        if item.entry.kind is not EntryKind.FILE:
+    shared_sizes = _shared_sizes(found)
+    ids = [file_id for file_id, item in enumerate(found) if item.entry.kind is EntryKind.FILE]
+    parts = [ids[at : at + _AT_ONCE] for at in range(0, len(ids), _AT_ONCE)]
+    places = [
+        [Place(found[i].path, found[i].identity, found[i].entry.size in shared_sizes) for i in part] for part in parts
+    ]
+    keeps = [_MOST_KEPT * len(part) // len(ids) for part in parts]
+    for file_id, (described, mark, marks, head) in zip(
+        ids, chain.from_iterable(spread(look_into, places, keeps)), strict=True
+    ):
+        if mark:
+            alike[found[file_id].entry.size, mark].append(file_id)
+        if not isinstance(described, DicomFile):
+            opaque[file_id] = described
             continue
-        size = item.entry.size
-        with open_source(item) as stream:
-            try:
-                head = read_fully(stream, min(size, ahead))
-                described = describe(stream, size, head, reader=reader)
-                if size in shared_sizes:
-                    alike[size, hash(head[:_FILE_MARK])].append(file_id)
-                if isinstance(described, DicomFile):
-                    dicom[file_id] = described
-                    if (span := described.native) is not None:
-                        # The next file's header is likely as long as this one's.
-                        ahead = min(_MOST_AHEAD, max(_LEAST_AHEAD, span.offset + (span.offset >> 3)))
-                        if span.offset <= len(head) and kept_bytes + span.offset <= _MOST_KEPT:
-                            heads[file_id] = head[: span.offset]
-                            kept_bytes += span.offset
-                        for k in range(span.frames):
-                            offset = span.offset + k * span.frame_bytes
-                            frame_marks[Frame(file_id, offset)] = _mark_frame(stream, head, offset, span.frame_bytes)
-                else:
-                    opaque[file_id] = described
-            except OSError as error:
-                raise InputError(f"cannot read {os.fsdecode(item.path)!r}: {error.strerror}") from None
+        dicom[file_id] = described
+        if head:
+            heads[file_id] = head
+        if (span := described.native) is not None:
+            for k, frame_mark in enumerate(marks):
+                frame_marks[Frame(file_id, span.offset + k * span.frame_bytes)] = frame_mark
     copies = _copies_of_files(found, alike.values())
     for others in copies.values():
         for other in others:
@@ -121,26 +118,11 @@ def _shared_sizes(found: Sequence[Found]) -> set[int]:
     return {size for size, count in counts.items() if count > 1 and size}
 
 
-def _mark_frame(stream: io.RawIOBase, head: bytes, offset: int, length: int) -> int:
-    """Return a number that equal frames share, and others seldom."""
-    if length <= 4 * _FRAME_MARK:
-        return hash(_cut(stream, head, offset, length))
-    return hash(_cut(stream, head, offset + length // 2, _FRAME_MARK))
-
-
 def _mark_again(found: Found, frame: Frame, length: int) -> int:
     """Return a number that equal frames share, and others that agree in the middle almost never."""
-    if length <= 4 * _FRAME_MARK:
+    if length <= 4 * MARK_BYTES:
         return 0
-    return hash(tuple(read_ranges(found, [(frame.offset + length * k // 4, _FRAME_MARK) for k in (1, 3)])))
-
-
-def _cut(stream: io.RawIOBase, head: bytes, offset: int, length: int) -> bytes:
-    """Return a range of a file of which `head` has been read."""
-    if offset + length <= len(head):
-        return head[offset : offset + length]
-    stream.seek(offset)
-    return stream.read(length)
+    return hash(tuple(read_ranges(found, [(frame.offset + length * k // 4, MARK_BYTES) for k in (1, 3)])))
 
 
 def _copies_of_files(found: Sequence[Found], alike: Iterable[list[int]]) -> dict[int, list[int]]:
@@ -164,12 +146,12 @@ def _copies_of_files(found: Sequence[Found], alike: Iterable[list[int]]) -> dict
 
 
 def _read_end(found: Found) -> bytes:
-    length = min(found.entry.size, _FRAME_MARK)
+    length = min(found.entry.size, MARK_BYTES)
     return read_ranges(found, [(found.entry.size - length, length)])[0]
 
 
 def _copies_of_frames(
-    found: Sequence[Found], volume: Volume, marks: dict[Frame, int]
+    found: Sequence[Found], volume: Volume, marks: dict[Frame, bytes]
 ) -> tuple[list[Frame], dict[Frame, list[Frame]]]:
     groups = Counter(marks[frame] for frame in volume.frames)
     again = {

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 from collections.abc import Iterable
+from typing import Protocol
 
 from gpushrink.dicom.walk import Found, identity_of
 from gpushrink.errors import InputError
@@ -15,7 +16,15 @@ __all__ = ["hash_file", "open_source", "read_and_hash", "read_fully", "read_into
 _STEP = 1 << 20
 
 
-def open_source(found: Found) -> io.FileIO:
+class _Source(Protocol):
+    @property
+    def path(self) -> bytes: ...
+
+    @property
+    def identity(self) -> tuple[int, int, int]: ...
+
+
+def open_source(found: _Source) -> io.FileIO:
     """Open a file for reading, without a buffer: of a small file the system's own calls are the cost.
 
     Raises
@@ -147,5 +156,5 @@ def hash_file(found: Found) -> bytes:
     return digest.digest()
 
 
-def _changed(found: Found) -> InputError:
+def _changed(found: _Source) -> InputError:
     return InputError(f"{os.fsdecode(found.path)!r} changed while it was being read; pack again when it is at rest")

@@ -21,7 +21,7 @@ from gpushrink.pipeline.crew import Crew
 from gpushrink.pipeline.ordering import run_in_order
 from gpushrink.pipeline.plan import plan_jobs
 from gpushrink.pipeline.progress import ProgressFactory, silent
-from gpushrink.pipeline.sharing import SharingCoder
+from gpushrink.pipeline.sharing import SharingCoder, spread_over
 
 __all__ = ["PackReport", "RoleSizes", "pack_to_sink"]
 
@@ -132,7 +132,7 @@ def pack_to_sink(
     began = time.perf_counter()
     walk = walk_sources(sources)
     shared = crew is not None and crew.begin_for(sum(item.entry.size for item in walk.found))
-    scan = scan_files(walk.found)
+    scan = scan_files(walk.found, spread=spread_over(crew) if crew is not None and shared else map)
     report = _first_lines(walk, scan)
     report.threads, report.level = threads, level
     writer = ArchiveWriter(sink)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from gpushrink.codec.parallel import Team
 from gpushrink.codec.table import CPU, Likely, References, SlabCodec, decode_block
+from gpushrink.dicom.scan import Spread
 from gpushrink.dicom.walk import Found
 from gpushrink.model import BlockCodec, Role
 from gpushrink.pipeline.coding import Coded, Coder
@@ -15,7 +16,12 @@ from gpushrink.pipeline.crew import Crew, HelperLostError, Seat
 from gpushrink.pipeline.crew.messages import Large
 from gpushrink.pipeline.plan import BytesJob, SlabJob
 
-__all__ = ["SharingCoder", "decode_shared"]
+__all__ = ["SharingCoder", "decode_shared", "spread_over"]
+
+
+def spread_over(crew: Crew) -> Spread:
+    """Give what looks into files here and at helpers, for `scan_files`."""
+    return lambda look, places, keeps: crew.spread("look", look, zip(places, keeps, strict=True))
 
 
 class SharingCoder(Coder):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import textwrap
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
@@ -23,13 +24,15 @@ import pytest
 import trees
 from gpushrink.codec.parallel import Team
 from gpushrink.codec.table import CPU
+from gpushrink.dicom.look import Looked, Place, look_into
 from gpushrink.dicom.scan import scan_files
+from gpushrink.dicom.walk import walk_sources
 from gpushrink.errors import CorruptError, InputError, UsageError
 from gpushrink.model import BlockCodec
 from gpushrink.pipeline import api
-from gpushrink.pipeline.crew import Crew, HelperLostError, Seat, messages
+from gpushrink.pipeline.crew import Crew, HelperLostError, Seat, crew, messages
 from gpushrink.pipeline.packing import PackReport, pack_to_sink
-from gpushrink.pipeline.sharing import decode_shared
+from gpushrink.pipeline.sharing import decode_shared, spread_over
 from gpushrink.pipeline.unpacking import verify_archive
 
 LONGEST_S = 120.0
@@ -254,8 +257,8 @@ def test_a_first_slab_that_fails_leaves_nobody_waiting(
         noisy = (image + random.normal(0, 3, (256, 256))).astype(np.uint16)
         (source / f"{k:02}.dcm").write_bytes(trees.dicom_bytes(noisy, number=k, z=2.0 * k))
 
-    def scan(*arguments: object) -> object:
-        found = scan_files(*arguments)  # type: ignore[arg-type]
+    def scan(*arguments: object, **options: object) -> object:
+        found = scan_files(*arguments, **options)  # type: ignore[arg-type]
         os.utime(source / "00.dcm", (1, 1))
         return found
 
@@ -354,6 +357,71 @@ def test_places_are_moved_to_helpers_not_added(pair: Crew) -> None:
                 pass
         with fifth.result(10) as seat:
             assert not seat.is_here
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count what helpers are asked for; files are looked into two at a time."""
+    found: Counter[str] = Counter()
+    call = crew._Helper.call
+
+    def counted(self: crew._Helper, task: str, arguments: tuple[object, ...]) -> object:
+        found[task] += 1
+        return call(self, task, arguments)
+
+    monkeypatch.setattr(crew._Helper, "call", counted)
+    monkeypatch.setattr("gpushrink.dicom.scan._AT_ONCE", 2)
+    return found
+
+
+def test_helpers_look_into_files_too(series: Path, pair: Crew, asked: Counter[str]) -> None:
+    """The scan is the one of this process alone, copies of files and of frames among it."""
+    for k, path in enumerate(sorted(series.rglob("*.dcm"))[:5]):
+        (series / f"copy {k}").write_bytes(path.read_bytes())
+    walk = walk_sources([series])
+
+    def slowly(places: Sequence[Place], keep: int) -> list[Looked]:
+        time.sleep(0.05)
+        return look_into(places, keep)
+
+    def spread(look: object, places: Sequence[Sequence[Place]], keeps: Sequence[int]) -> list[list[Looked]]:
+        return pair.spread("look", slowly, zip(places, keeps, strict=True))
+
+    assert scan_files(walk.found, spread=spread) == scan_files(walk.found)
+    assert scan_files(walk.found, spread=spread_over(pair)) == scan_files(walk.found)
+    assert asked["look"] > 2
+
+
+def test_a_file_that_changed_is_named_wherever_it_is_looked_into(series: Path, pair: Crew, asked: Counter[str]) -> None:
+    """A helper's failure is done again here, and tells what it is."""
+    walk = walk_sources([series])
+    changed = min(series.rglob("*.dcm"))
+    changed.write_bytes(b"another")
+    for _ in range(4):  # at a helper or here
+        with pytest.raises(InputError, match=re.escape(changed.name)):
+            scan_files(walk.found, spread=spread_over(pair))
+
+
+def test_a_helper_lost_while_it_looks_leaves_nothing_undone(series: Path, pair: Crew, asked: Counter[str]) -> None:
+    """Killed before the scan asks: what it was given is done here."""
+    walk = walk_sources([series])
+    killed = pair._helpers[0]._process
+    killed.kill()
+    found = in_time(lambda: scan_files(walk.found, spread=spread_over(pair)))
+    assert found == scan_files(walk.found)
+
+
+def test_no_helper_is_waited_for_where_the_scan_is_short(series: Path) -> None:
+    """Helpers that have not begun when all is done do not hold it up."""
+    with Crew(threads=2, processes=1) as slow:
+        slow.begin_for(None)
+        helper = slow._helpers[0]
+        os.kill(helper._process.pid, signal.SIGSTOP)
+        try:
+            walk = walk_sources([series])
+            assert in_time(lambda: scan_files(walk.found, spread=spread_over(slow))) == scan_files(walk.found)
+        finally:
+            os.kill(helper._process.pid, signal.SIGCONT)
 
 
 def test_unpack_with_helpers_gives_the_tree_back(series: Path, tmp_path: Path) -> None:

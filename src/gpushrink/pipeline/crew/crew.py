@@ -8,17 +8,21 @@ import os
 import subprocess
 import sys
 import threading
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from gpushrink.codec.compiling import prepare
 from gpushrink.errors import UsageError
-from gpushrink.pipeline.crew.messages import read_message, widen, write_message
+from gpushrink.pipeline.crew.messages import BEGUN, READY, read_message, widen, write_message
 from gpushrink.pipeline.crew.tasks import Setting
 
 __all__ = ["Crew", "HelperLostError", "Seat"]
+
+Result = TypeVar("Result")
 
 # Not multiprocessing: its children run the caller's main module once more, and a script that packs without asking
 # whether it is `__main__` would pack again in each.
@@ -43,7 +47,7 @@ class _Helper:
         self._crew = crew
         self.threads = self.seats = setting.threads
         self._failures = 0
-        self.ready = self.lost = False
+        self.has_begun = self.ready = self.lost = False
         self.engine = ""
         self._asked: dict[int, Future[Any]] = {}
         self._numbers = itertools.count()
@@ -85,7 +89,9 @@ class _Helper:
         try:
             while True:
                 number, done, found = read_message(self._results)
-                if number < 0:
+                if number == BEGUN:
+                    self._crew.greet(self)
+                elif number == READY:
                     self.engine = str(found)
                     self._crew.welcome(self)
                 elif done:
@@ -260,6 +266,52 @@ class Crew:
                     return Seat(self, None)
                 self._changed.wait()
 
+    def spread(self, task: str, here: Callable[..., Result], items: Iterable[tuple[object, ...]]) -> list[Result]:
+        """Do a task that needs no codec on each item: at helpers, as soon as each has begun, and here.
+
+        Parameters
+        ----------
+        here
+            Does the same in this process, also what a helper has failed at: its error is the one that is raised.
+
+        Returns
+        -------
+        list
+            The results, in the order of `items`.
+        """
+        left = deque(enumerate(items))
+        results: list[Any] = [None] * len(left)
+
+        def serve(helper: _Helper) -> None:
+            with self._changed:
+                self._changed.wait_for(lambda: helper.has_begun or helper.lost or not left)
+            while not helper.lost:
+                try:
+                    place, item = left.popleft()
+                except IndexError:
+                    return
+                try:
+                    results[place] = helper.call(task, item)
+                except HelperLostError:
+                    results[place] = here(*item)
+
+        with self._changed:
+            helpers = list(self._helpers)
+        with ThreadPoolExecutor(max(1, len(helpers))) as pool:
+            serving = [pool.submit(serve, helper) for helper in helpers]
+            try:
+                with suppress(IndexError):
+                    while True:
+                        place, item = left.popleft()
+                        results[place] = here(*item)
+            finally:
+                left.clear()
+                with self._changed:
+                    self._changed.notify_all()
+            for one in serving:
+                one.result()
+        return results
+
     def leave(self, helper: _Helper | None) -> None:
         """Give a place back."""
         with self._changed:
@@ -267,6 +319,12 @@ class Crew:
                 self._here -= 1
             else:
                 helper.seats += 1
+            self._changed.notify_all()
+
+    def greet(self, helper: _Helper) -> None:
+        """Note that a helper has begun: it can be asked what needs no codec."""
+        with self._changed:
+            helper.has_begun = True
             self._changed.notify_all()
 
     def welcome(self, helper: _Helper) -> None:

@@ -10,11 +10,11 @@ import os
 import signal
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 
-from gpushrink.pipeline.crew.messages import read_message, widen, write_message
-from gpushrink.pipeline.crew.tasks import TASKS, Setting, Workplace
+from gpushrink.pipeline.crew.messages import BEGUN, READY, read_message, widen, write_message
+from gpushrink.pipeline.crew.tasks import EARLY_TASKS, TASKS, Setting, Workplace
 
 __all__ = ["main"]
 
@@ -46,19 +46,31 @@ def _serve(requests: io.FileIO, results: io.FileIO) -> None:
         except OSError:  # nobody listens any more
             os._exit(0)
 
-    with Workplace(setting) as place, ThreadPoolExecutor(setting.threads) as pool:
+    opening: Future[Workplace] = Future()
 
-        def work(number: int, task: str, arguments: tuple[object, ...]) -> None:
-            try:
-                found = TASKS[task](place, *arguments)
-            except BaseException as error:
-                # Only that it failed: the work is done again where it came from, and fails there with its own error.
-                print(f"{task}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-                answer((number, False, None))
-            else:
-                answer((number, True, found))
+    def open_workplace() -> None:
+        try:
+            place = Workplace(setting).__enter__()
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
+        opening.set_result(place)
+        answer((READY, True, place.slab_codec.name))
 
-        answer((-1, True, place.slab_codec.name))
+    def work(number: int, task: str, arguments: tuple[object, ...]) -> None:
+        try:
+            early = EARLY_TASKS.get(task)
+            found = early(*arguments) if early is not None else TASKS[task](opening.result(), *arguments)
+        except BaseException as error:
+            # Only that it failed: the work is done again where it came from, and fails there with its own error.
+            print(f"{task}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            answer((number, False, None))
+        else:
+            answer((number, True, found))
+
+    answer((BEGUN, True, None))
+    threading.Thread(target=open_workplace, daemon=True).start()
+    with ThreadPoolExecutor(setting.threads) as pool:
         while True:
             try:
                 message = read_message(requests)

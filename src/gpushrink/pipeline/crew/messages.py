@@ -19,7 +19,12 @@ import numpy as np
 from gpushrink.codec.buffers import Buffer
 from gpushrink.pipeline.coding import Coded
 
-__all__ = ["Large", "carry_coded", "read_message", "widen", "write_message"]
+__all__ = ["BEGUN", "READY", "Large", "carry_coded", "read_message", "widen", "write_message"]
+
+BEGUN: Final = -2
+"""In the place of a request's number: the helper runs, and takes what needs no codec."""
+READY: Final = -1
+"""The same: its codec is open."""
 
 _HEAD: Final = struct.Struct("<QI")
 _SIZE: Final = struct.Struct("<Q")

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from gpushrink.codec.parallel import Team
 from gpushrink.codec.table import CPU, Likely, References, SlabCodec, decode_block
+from gpushrink.dicom.look import look_into
 from gpushrink.dicom.walk import Found
 from gpushrink.model import BlockCodec
 from gpushrink.pipeline.auto_device import AutoSlabCodec, try_out
@@ -18,7 +19,7 @@ from gpushrink.pipeline.coding import Coded, Coder, encode_headers_of
 from gpushrink.pipeline.crew.messages import Large, carry_coded
 from gpushrink.pipeline.plan import BytesJob, SlabJob
 
-__all__ = ["TASKS", "Setting", "Workplace"]
+__all__ = ["EARLY_TASKS", "TASKS", "Setting", "Workplace"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Setting:
 
 
 class Workplace:
-    """Hold what tasks of one process share."""
+    """Hold what tasks of one process share. Opening it, by entering it, takes a second or more."""
 
     def __init__(self, setting: Setting) -> None:
         self.level = setting.level
@@ -100,6 +101,9 @@ def _decode(place: Workplace, codec: int, coded: memoryview, decoded: int, prove
         found = decode_block(BlockCodec(codec), coded, decoded, slab_codec=slab_codec, threads=place.team)
     return Large(memoryview(found))
 
+
+EARLY_TASKS: Final[Mapping[str, Callable[..., Any]]] = {"look": look_into}
+"""What needs no workplace, and can be done before there is one."""
 
 TASKS: Final[Mapping[str, Callable[..., Any]]] = {
     "choose": _choose,
