@@ -23,6 +23,8 @@ __all__ = ["DeviceSlabCodec", "open_slab_codec"]
 
 # While one batch's kernels run, the host solves for another, and a third is on its way to or from the card.
 _BATCHES_A_DEVICE: Final = 3
+# Where other processes do that, one of a process gathers more slabs, and a card turns from one to the other less often.
+_BATCHES_A_PROCESS: Final = 1
 _MOST_SLABS: Final = 8
 _MOST_PLACES: Final = (1 << 32) - 1
 
@@ -84,11 +86,16 @@ class DeviceSlabCodec:
         What takes a slab that no device has the memory for; None makes that an error. The bytes are the same.
     own_zstd
         Let the devices write zstd frames where there are many; without, all bytes are the CPU's.
+    parts
+        How many processes share the devices.
     """
 
-    def __init__(self, pool: DevicePool, *, spare: SlabCodec | None = None, own_zstd: bool = True) -> None:
+    def __init__(
+        self, pool: DevicePool, *, spare: SlabCodec | None = None, own_zstd: bool = True, parts: int = 1
+    ) -> None:
         self._pool, self._spare, self._own_zstd = pool, spare, own_zstd
-        places = _BATCHES_A_DEVICE * pool.device_count
+        self._batches = _BATCHES_A_DEVICE if parts == 1 else _BATCHES_A_PROCESS
+        places = self._batches * pool.device_count
         self._encoder: Combiner[_Encoding, Parts] = Combiner(self._encode, places=places, limit=self._limit)
         self._decoder: Combiner[_Decoding, _Decoded] = Combiner(self._decode, places=places, limit=self._limit)
 
@@ -126,7 +133,7 @@ class DeviceSlabCodec:
 
         And fewer than 2^32 places in all, which kernels count with.
         """
-        fit = self._pool.budget // _BATCHES_A_DEVICE // request.need
+        fit = self._pool.budget // self._batches // request.need
         return min(_MOST_SLABS, fit, _MOST_PLACES // request.places)
 
     def _encode(self, requests: Sequence[_Encoding]) -> Sequence[Parts]:
@@ -201,7 +208,7 @@ def open_slab_codec(device: str, *, device_memory: int | None = None, parts: int
         known = "auto, cpu, cuda, cuda:N, cuda:N,M, cuda:all, nor one of these with ,cpu behind it"
         raise UsageError(f"device {device!r} is none of {known}")
     devices = [_open(kind, ordinal, device_memory) for ordinal in ordinals]
-    return DeviceSlabCodec(DevicePool(devices, memory_bytes=device_memory, parts=parts), spare=spare)
+    return DeviceSlabCodec(DevicePool(devices, memory_bytes=device_memory, parts=parts), spare=spare, parts=parts)
 
 
 def _open_cards(device_memory: int | None, parts: int) -> SlabCodec | None:
@@ -215,7 +222,9 @@ def _open_cards(device_memory: int | None, parts: int) -> SlabCodec | None:
     if not devices:
         return None
     # Frames by libzstd: which slabs a card gets depends on time, and no byte may.
-    return DeviceSlabCodec(DevicePool(devices, memory_bytes=device_memory, parts=parts), spare=CPU, own_zstd=False)
+    return DeviceSlabCodec(
+        DevicePool(devices, memory_bytes=device_memory, parts=parts), spare=CPU, own_zstd=False, parts=parts
+    )
 
 
 def _ordinals(kind: str, numbers: str) -> list[int] | None:

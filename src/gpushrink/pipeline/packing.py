@@ -131,19 +131,23 @@ def pack_to_sink(
     """
     began = time.perf_counter()
     walk = walk_sources(sources)
-    shared = crew is not None and crew.begin_for(sum(item.entry.size for item in walk.found))
-    scan = scan_files(walk.found, spread=spread_over(crew) if crew is not None and shared else map)
+    size = sum(item.entry.size for item in walk.found)
+    if crew is not None and crew.begin_for(size, opened=False):
+        scan = scan_files(walk.found, spread=spread_over(crew))
+        crew.open()
+    else:
+        crew, scan = None, scan_files(walk.found)
     report = _first_lines(walk, scan)
     report.threads, report.level = threads, level
     writer = ArchiveWriter(sink)
     # Who waits for a helper's answer, or for the first slab of a volume, needs no processor.
-    hands = threads * (_HANDS_A_THREAD if shared else 1)
+    hands = threads * (1 if crew is None else _HANDS_A_THREAD)
     # What this process has no job for belongs to the helpers.
-    team = Team(1 if shared else threads)
+    team = Team(threads if crew is None else 1)
     with progress(report.source_bytes, 0) as bar, team, ThreadPoolExecutor(hands) as pool:
         done = 0
         jobs = plan_jobs(walk.found, scan)
-        coder = _coder_of(walk, scan, level=level, slab_codec=slab_codec, team=team, crew=crew if shared else None)
+        coder = _coder_of(walk, scan, level=level, slab_codec=slab_codec, team=team, crew=crew)
         results = run_in_order(pool, jobs, coder, ahead=2 * hands)
         # All threads have work now, while the tree is coded here.
         first = list(islice(results, 1))

@@ -96,7 +96,8 @@ def test_bytes_on_their_way_are_bounded(monkeypatch: pytest.MonkeyPatch, value: 
 
 def test_coded_bytes_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Behind a slow job no more is begun than the bytes that may wait for it."""
-    monkeypatch.setattr(ordering, "_WAITING_BYTES", 5000)
+    monkeypatch.setattr(ordering, "_WAITING_BYTES", 1000)
+    monkeypatch.setattr(ordering, "_WAITING_BYTES_EACH", 1250)
     begun: list[int] = []
     at_release: list[int] = []
 

@@ -30,8 +30,8 @@ def test_source_that_changes_while_being_read_is_an_input_error_that_names_it(
     victim = study / "random.bin"
     before = packing.scan_files
 
-    def meddle(found: Any) -> Any:
-        scan = before(found)
+    def meddle(found: Any, **options: Any) -> Any:
+        scan = before(found, **options)
         content = victim.read_bytes()
         if change == "vanish":
             victim.unlink()

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar, cast
 
 from gpushrink.codec.compiling import prepare
 from gpushrink.errors import UsageError
+from gpushrink.pipeline.auto_device import has_cuda_packages
 from gpushrink.pipeline.crew.messages import BEGUN, READY, read_message, widen, write_message
 from gpushrink.pipeline.crew.tasks import Setting
 
@@ -30,6 +31,8 @@ _PROGRAM: Final = "import sys; sys.path[:] = sys.argv[1:]; from gpushrink.pipeli
 _END_S: Final = 5.0
 # More threads of one process wait for its interpreter's lock more than they gain.
 _THREADS_A_HELPER: Final = 4
+# Half of the time of a slab that a card codes is waiting for the card.
+_SEATS_AT_A_CARD: Final = 2
 # A helper is ready after some two seconds, with a card some three.
 _WORTHWHILE_BYTES: Final = 4 << 30
 # One failure may be the task's fault; a process without memory or its device fails again and again.
@@ -45,7 +48,7 @@ class _Helper:
 
     def __init__(self, setting: Setting, crew: Crew) -> None:
         self._crew = crew
-        self.threads = self.seats = setting.threads
+        self.threads, self.seats = setting.threads, setting.seats
         self._failures = 0
         self.has_begun = self.ready = self.lost = False
         self.engine = ""
@@ -69,13 +72,17 @@ class _Helper:
 
     def call(self, task: str, arguments: tuple[object, ...]) -> Any:
         """Have a task done."""
+        return self.ask(task, arguments).result()
+
+    def ask(self, task: str, arguments: tuple[object, ...]) -> Future[Any]:
+        """Ask for a task to be done."""
         answer: Future[Any] = Future()
         number = next(self._numbers)
         self._asked[number] = answer
         if self.lost:
             raise HelperLostError
         self._send((number, task, arguments))
-        return answer.result()
+        return answer
 
     def _send(self, message: object) -> None:
         try:
@@ -191,13 +198,15 @@ class Crew:
         self._helpers: list[_Helper] = []
         self._here = 0
 
-    def begin_for(self, size_bytes: int | None) -> bool:
+    def begin_for(self, size_bytes: int | None, *, opened: bool = True) -> bool:
         """Begin helping processes if there is enough work; they take part as soon as each is ready, within seconds.
 
         Parameters
         ----------
         size_bytes
             How much work there is, decoded; None where nobody knows: then only if a number of them was asked for.
+        opened
+            Have them open their codecs at once; else they wait for `open`, and can meanwhile be asked by `spread`.
 
         Returns
         -------
@@ -208,7 +217,15 @@ class Crew:
             count = self._wanted(size_bytes)
             if count and not self._helpers:
                 self._begin(count)
+                if opened:
+                    self.open()
             return bool(self._helpers)
+
+    def open(self) -> None:
+        """Have the helpers open their codecs, which takes them a second or more."""
+        for helper in list(self._helpers):
+            with suppress(HelperLostError):
+                helper.ask("open", ())
 
     def _wanted(self, size_bytes: int | None) -> int:
         # Of a program that brings its interpreter along, `sys.executable` is the program.
@@ -221,8 +238,10 @@ class Crew:
 
     def _begin(self, count: int) -> None:
         prepare("encode")  # or each of them would
+        threads = max(1, self._threads // count)
         setting = Setting(
-            threads=max(1, self._threads // count),
+            threads=threads,
+            seats=threads * (_SEATS_AT_A_CARD if self._has_cards() else 1),
             level=self._level,
             device=self._device,
             device_memory=self._device_memory,
@@ -235,6 +254,9 @@ class Crew:
                 break
             with self._changed:
                 self._helpers.append(helper)
+
+    def _has_cards(self) -> bool:
+        return self._device != "cpu" and (self._device != "auto" or has_cuda_packages())
 
     @property
     def count(self) -> int:

@@ -12,6 +12,7 @@ import sys
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import cache
 
 from gpushrink.pipeline.crew.messages import BEGUN, READY, read_message, widen, write_message
 from gpushrink.pipeline.crew.tasks import EARLY_TASKS, TASKS, Setting, Workplace
@@ -57,6 +58,10 @@ def _serve(requests: io.FileIO, results: io.FileIO) -> None:
         opening.set_result(place)
         answer((READY, True, place.slab_codec.name))
 
+    # By the first who asks for more than early tasks: both at once would hand the interpreter's lock to and fro at each
+    # of the calls to the system that looking into files is made of, and take many times as long.
+    begin_opening = cache(threading.Thread(target=open_workplace, daemon=True).start)
+
     def work(number: int, task: str, arguments: tuple[object, ...]) -> None:
         try:
             early = EARLY_TASKS.get(task)
@@ -69,12 +74,13 @@ def _serve(requests: io.FileIO, results: io.FileIO) -> None:
             answer((number, True, found))
 
     answer((BEGUN, True, None))
-    threading.Thread(target=open_workplace, daemon=True).start()
-    with ThreadPoolExecutor(setting.threads) as pool:
+    with ThreadPoolExecutor(setting.seats) as pool:
         while True:
             try:
                 message = read_message(requests)
             except (EOFError, OSError):
                 # At once: threads may be at work, but nobody waits for what comes of it.
                 os._exit(0)
+            if message[1] not in EARLY_TASKS:
+                begin_opening()
             pool.submit(work, *message)

@@ -29,6 +29,8 @@ class Setting:
     Parameters
     ----------
     threads
+        How many processors it may use.
+    seats
         How many tasks it may be given at once.
     device, device_memory
         As for `gpushrink.pack`.
@@ -37,6 +39,7 @@ class Setting:
     """
 
     threads: int
+    seats: int
     level: str
     device: str
     device_memory: int | None
@@ -106,6 +109,7 @@ EARLY_TASKS: Final[Mapping[str, Callable[..., Any]]] = {"look": look_into}
 """What needs no workplace, and can be done before there is one."""
 
 TASKS: Final[Mapping[str, Callable[..., Any]]] = {
+    "open": lambda place: None,
     "choose": _choose,
     "code": _code,
     "code headers": _code_headers,
