@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gpushrink
 from gpu_measure import row
@@ -22,8 +22,12 @@ from gpushrink.dicom.walk import walk_sources
 LEVELS = ("fast", "default")
 # Enough files that a second is short for them, few enough to be written beside everything else.
 STUDY_BYTES = 1_600_000_000
-# Enough that helping processes, which take seconds to be ready, are begun and pay.
-LARGE_BYTES = 6_400_000_000
+# Enough that helping processes, which take seconds to be ready, are begun and pay; a part of the room there is.
+LARGE_BYTES = 25_600_000_000
+ROOM_PARTS = 3
+# Another file system than that of the temporary files, where the machine has one: what it takes to store the archive.
+DISK = Path("/var/tmp")
+COMPARED_BYTES = 1 << 26
 
 
 def measure_files(name: str, *, study: Path | None, quick: bool, left: Callable[[], float]) -> dict[str, Any]:
@@ -99,53 +103,95 @@ def measure_large(name: str, *, study: Path | None, quick: bool, left: Callable[
         If processes change a byte of an archive, or a file does not come back.
     """
     device = "cuda:all" if name == "cuda" else name
-    # The CPU writes what `auto` writes; a card asked for by name may write zstd frames of its own.
     every = os.cpu_count() or 1
-    ways: list[tuple[str, str, int | None, int]] = [
-        (device, "fast", 0, every), (device, "fast", 0, 2 * every), (device, "fast", None, every),
-        (device, "default", None, every), ("auto", "fast", None, every), ("cpu", "fast", None, every),
-        (device, "fast", 2, every), (device, "default", 0, 2 * every),
-    ]  # fmt: skip
-    if quick:
-        ways = [(who, level, 2 if processes is None else processes, threads) for who, level, processes, threads in ways]
     rows: list[dict[str, Any]] = []
     skipped: list[str] = []
-    archives: dict[tuple[bool, str], str] = {}
-    with tempfile.TemporaryDirectory() as temporary:
-        root = Path(temporary)
-        write_study(root / "study", None if quick else study, quick=quick, size_bytes=LARGE_BYTES)
+    firsts: dict[tuple[bool, str], Path] = {}
+    with tempfile.TemporaryDirectory() as temporary, tempfile.TemporaryDirectory(dir=DISK) as elsewhere:
+        root, disk = Path(temporary), Path(elsewhere)
+        ways = [
+            Way(device, "fast"), Way(device, "fast"), Way(device, "fast", folder=disk),
+            Way(device, "fast", processes=every // 2, threads=2 * every), Way(device, "default"), Way("auto", "fast"),
+            Way(device, "fast", processes=0), Way("cpu", "fast"),
+        ]  # fmt: skip
+        if quick:
+            ways = [way._replace(processes=2 if way.processes is None else way.processes) for way in ways]
+        began = time.perf_counter()
+        size = min(LARGE_BYTES, shutil.disk_usage(root).free // ROOM_PARTS)
+        write_study(root / "study", None if quick else study, quick=quick, size_bytes=size)
+        written_s = time.perf_counter() - began
         files = [path.stat().st_size for path in (root / "study").rglob("*.dcm")]
         archive = root / "archive.gsz"
-        for who, level, processes, threads in ways:
-            helped = "helpers as they come" if processes is None else f"{processes} helpers"
-            what = f"{level} {who}, {threads} threads, {helped}"
+        for way in ways:
             if left() < 30 and not quick:
-                skipped.append(what)
+                skipped.append(str(way))
                 continue
-            began = time.perf_counter()
+            archive = (way.folder or root) / "archive.gsz"
+            began, used = time.perf_counter(), os.times()
             report = gpushrink.pack(
                 root / "study",
                 archive,
-                level=level,
-                device=who,
+                level=way.level,
+                device=way.device,
                 verify=False,
                 force=True,
-                processes=processes,
-                threads=threads,
+                processes=way.processes,
+                threads=way.threads,
             )
-            seconds = [time.perf_counter() - began]
-            rows.append(row(f"pack {what}, large, not verified", sum(files), seconds, ratio=report.as_json()["ratio"]))
+            seconds, now = [time.perf_counter() - began], os.times()
+            rows.append(row(f"pack {way}, large, not verified", sum(files), seconds, ratio=report.as_json()["ratio"]))
             rows[-1]["processes"], rows[-1]["engine"] = report.processes, report.engine
-            digest = hashlib.sha256(archive.read_bytes()).hexdigest()
-            if archives.setdefault((who == device, level), digest) != digest:
-                raise AssertionError(f"pack {what} wrote another archive")
+            rows[-1]["cpu_user_s"] = now.user + now.children_user - used.user - used.children_user
+            rows[-1]["cpu_system_s"] = now.system + now.children_system - used.system - used.children_system
+            # The CPU writes what `auto` writes; a card asked for by name may write zstd frames of its own.
+            kind = (way.device == device, way.level)
+            first = firsts.setdefault(kind, root / f"first-{len(firsts)}.gsz")
+            if first.exists() and not are_equal(first, archive):
+                raise AssertionError(f"pack {way} wrote another archive")
+            if not first.exists():
+                archive = archive.rename(first)
         if left() > 40 or quick:
             began = time.perf_counter()
             result = gpushrink.unpack(archive, root / "back", device=device, processes=2 if quick else None)
-            rows.append(row(f"unpack fast by {device}, large", sum(files), [time.perf_counter() - began]))
+            rows.append(row(f"unpack the last by {device}, large", sum(files), [time.perf_counter() - began]))
             if (error := result.worst()) or result.files != len(files):
                 raise AssertionError(f"unpack: {error or 'files are missing'}")
-    return {"rows": rows, "files": len(files), "bytes": sum(files), "skipped_ways": skipped}
+    return {
+        "rows": rows, "files": len(files), "bytes": sum(files), "written_s": written_s, "skipped_ways": skipped,
+        "folder": tempfile.gettempdir(),
+    }  # fmt: skip
+
+
+class Way(NamedTuple):
+    """Say how a large study is packed; None leaves it to the program."""
+
+    device: str
+    level: str
+    processes: int | None = None
+    threads: int | None = None
+    folder: Path | None = None
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        helpers = "helpers as they come" if self.processes is None else f"{self.processes} helpers"
+        threads = "" if self.threads is None else f", {self.threads} threads"
+        return f"{self.level} {self.device}{threads}, {helpers}{', archive on disk' if self.folder else ''}"
+
+
+def are_equal(first: Path, second: Path) -> bool:
+    """Compare two large files, a part on each processor."""
+    import numpy as np
+
+    if first.stat().st_size != second.stat().st_size:
+        return False
+    one, other = np.memmap(first, np.uint8, "r"), np.memmap(second, np.uint8, "r")
+    with ThreadPoolExecutor() as threads:
+        begins = range(0, len(one), COMPARED_BYTES)
+        return all(
+            threads.map(
+                lambda at: np.array_equal(one[at : at + COMPARED_BYTES], other[at : at + COMPARED_BYTES]), begins
+            )
+        )
 
 
 def write_study(target: Path, study: Path | None, *, quick: bool, size_bytes: int = STUDY_BYTES) -> None:
