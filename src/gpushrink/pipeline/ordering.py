@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -153,7 +153,9 @@ class _Submitter:
         return self._pool.submit(self._coder.hash, file_id)
 
 
-def run_in_order(pool: ThreadPoolExecutor, jobs: Iterator[Job], coder: Coder, *, ahead: int) -> Iterator[Coded]:
+def run_in_order(
+    pool: ThreadPoolExecutor, jobs: Iterator[Job], coder: Coder, *, ahead: int
+) -> Generator[Coded, None, None]:
     """Run jobs in parallel and yield their results in order.
 
     Parameters

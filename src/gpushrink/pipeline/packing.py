@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -144,11 +145,15 @@ def pack_to_sink(
     hands = threads * (1 if crew is None else _HANDS_A_THREAD)
     # What this process has no job for belongs to the helpers.
     team = Team(threads if crew is None else 1)
-    with progress(report.source_bytes, 0) as bar, team, ThreadPoolExecutor(hands) as pool:
+    coder = _coder_of(walk, scan, level=level, slab_codec=slab_codec, team=team, crew=crew)
+    with (
+        progress(report.source_bytes, 0) as bar,
+        team,
+        ThreadPoolExecutor(hands) as pool,
+        # Closed before the pool, which would else finish all that is on its way where writing fails.
+        closing(run_in_order(pool, plan_jobs(walk.found, scan), coder, ahead=2 * hands)) as results,
+    ):
         done = 0
-        jobs = plan_jobs(walk.found, scan)
-        coder = _coder_of(walk, scan, level=level, slab_codec=slab_codec, team=team, crew=crew)
-        results = run_in_order(pool, jobs, coder, ahead=2 * hands)
         # All threads have work now, while the tree is coded here.
         first = list(islice(results, 1))
         writer.begin([item.entry for item in walk.found])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import trees
+from gpushrink.codec.buffers import Buffer
 from gpushrink.dicom.scan import scan_files
 from gpushrink.dicom.walk import walk_sources
+from gpushrink.errors import DestinationError
 from gpushrink.model import BlockCodec, Role, Target
 from gpushrink.pipeline import api, coding, packing
 from gpushrink.pipeline.plan import BatchJob, BytesJob, Piece, SlabJob, plan_jobs
@@ -53,6 +57,31 @@ def test_slabs_of_a_tiny_volume_are_of_one_kind(tmp_path: Path) -> None:
     slabs = [one for one in parts if isinstance(one, SlabJob)]
     assert [slab.is_first for slab in slabs] == [True, False]
     assert api.pack(tmp_path, tmp_path.parent / "archive", threads=2).verified
+
+
+def test_what_has_not_begun_is_given_up_where_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full is told at once, not after all that was on its way."""
+    monkeypatch.setattr("gpushrink.codec.slab.SLAB_BYTES", 1 << 13)
+    for k in range(24):
+        (tmp_path / f"{k:02}").write_bytes(trees.dicom_bytes(IMAGE + k, number=k, z=2.0 * k))
+    monkeypatch.setattr("gpushrink.pipeline.plan.SMALL_SLAB", 0)
+    monkeypatch.setattr("gpushrink.pipeline.plan.SOLID_BYTES", 0)
+    run, full, late = coding.Coder.run, threading.Event(), []
+
+    def slowly(self: coding.Coder, job: BytesJob | SlabJob) -> list[coding.Coded]:
+        late.extend([job] if full.is_set() else [])
+        time.sleep(0.1)
+        return run(self, job)
+
+    class Full:
+        def write(self, data: Buffer) -> None:
+            full.set()
+            raise DestinationError("full")
+
+    monkeypatch.setattr(coding.Coder, "run", slowly)
+    with pytest.raises(DestinationError):
+        packing.pack_to_sink([tmp_path], Full(), level="fast", threads=4)
+    assert not late
 
 
 def _tried_together(folder: Path, target: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[bool, packing.PackReport]:
