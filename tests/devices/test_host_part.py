@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from gpushrink.devices.cuda import _copy_into
+from gpushrink.devices.cuda import _copy_into, _pinned_size
 from gpushrink.devices.host_part import on_host
 
 
@@ -53,3 +53,12 @@ def test_copies_on_several_processors_lie_one_after_another() -> None:
     target = np.zeros(sum(array.size for array in arrays), np.uint16)
     _copy_into(target, arrays)
     assert (target == np.concatenate([array.ravel() for array in arrays])).all()
+
+
+def test_page_locked_memory_is_asked_for_in_few_sizes() -> None:
+    """Four in each octave, so that memory is used again; never less than is needed, at most a quarter more."""
+    sizes = np.unique(np.concatenate([np.arange(1, 300), np.geomspace(300, 1 << 31, 5000).astype(np.int64)])).tolist()
+    given = [_pinned_size(size) for size in sizes]
+    assert all(size <= found <= max(size, size * 5 // 4 + 1) for size, found in zip(sizes, given, strict=True))
+    assert given == sorted(given)
+    assert len({found for found in given if 1 << 20 < found <= 1 << 21}) == 4
