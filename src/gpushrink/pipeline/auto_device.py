@@ -62,6 +62,11 @@ class AutoSlabCodec:
         """Name what has been at work."""
         return CPU.name if self._cards is None else f"{CPU.name}, then {self._cards.name}"
 
+    @property
+    def has_cards(self) -> bool:
+        """Tell whether cards are at work now."""
+        return self._cards is not None
+
     def encode(
         self, stack: NDArray[Any], *, level: str, references: Sequence[tuple[int, int]], threads: Threads = 1
     ) -> Parts:

@@ -30,7 +30,9 @@ from gpushrink.dicom.walk import walk_sources
 from gpushrink.errors import CorruptError, InputError, UsageError
 from gpushrink.model import BlockCodec
 from gpushrink.pipeline import api
+from gpushrink.pipeline.auto_device import AutoSlabCodec
 from gpushrink.pipeline.crew import Crew, HelperLostError, Seat, crew, messages
+from gpushrink.pipeline.crew.tasks import Setting, Workplace
 from gpushrink.pipeline.packing import PackReport, pack_to_sink
 from gpushrink.pipeline.sharing import decode_shared, spread_over
 from gpushrink.pipeline.unpacking import verify_archive
@@ -409,6 +411,56 @@ def test_a_helper_lost_while_it_looks_leaves_nothing_undone(series: Path, pair: 
     killed.kill()
     found = in_time(lambda: scan_files(walk.found, spread=spread_over(pair)))
     assert found == scan_files(walk.found)
+
+
+def test_an_error_met_for_a_helper_ends_the_scan(series: Path, pair: Crew, asked: Counter[str]) -> None:
+    """It is not told after all else has been looked into."""
+    found = [item for item in walk_sources([series]).found if item.path.endswith(b".dcm")]
+    good = Place(found[0].path, found[0].identity, False)
+    items = [([good], 0), ([good._replace(path=b"/nowhere")], 0), *[([good], 0)] * 20_000]
+    done = []
+
+    def here(places: Sequence[Place], keep: int) -> list[Looked]:
+        done.append(places)
+        if len(done) == 1:
+            time.sleep(0.3)  # so that a helper gets the bad one
+        return look_into(places, keep)
+
+    with pytest.raises(InputError, match="nowhere"):
+        pair.spread("look", here, items)
+    assert asked["look"] + len(done) < len(items)
+
+
+def test_an_interrupted_scan_waits_for_no_helper(series: Path, pair: Crew) -> None:
+    """Not even for one that never answers."""
+    for helper in pair._helpers:
+        os.kill(helper._process.pid, signal.SIGSTOP)
+    done = []
+
+    def here(places: Sequence[Place], keep: int) -> list[Looked]:
+        done.append(places)
+        time.sleep(0.2)
+        raise KeyboardInterrupt
+
+    def interrupted() -> None:
+        with pytest.raises(KeyboardInterrupt):
+            pair.spread("look", here, [([], 0)] * 9)
+
+    in_time(interrupted)
+    assert len(done) == 1  # what helpers had in hand is not done again
+
+
+def test_what_waits_for_a_card_gets_more_seats(pair: Crew) -> None:
+    """Only where there is one at work: packages alone are none."""
+    assert [helper.seats for helper in pair._helpers] == [2, 2]
+    with Workplace(Setting(2, "fast", "cpu", None, 1)) as place:
+        assert place.seats == 2
+        place.slab_codec = without = AutoSlabCodec(lambda: None)
+        assert place.seats == 2
+        without._cards = CPU
+        assert place.seats == 4
+        place.slab_codec = type(CPU)()  # any codec that is no `CPU`
+        assert place.seats == 4
 
 
 def test_no_helper_is_waited_for_where_the_scan_is_short(series: Path) -> None:

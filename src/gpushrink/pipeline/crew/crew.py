@@ -10,14 +10,13 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
 from gpushrink.codec.compiling import prepare
 from gpushrink.errors import UsageError
-from gpushrink.pipeline.auto_device import has_cuda_packages
 from gpushrink.pipeline.crew.messages import BEGUN, READY, read_message, widen, write_message
 from gpushrink.pipeline.crew.tasks import Setting
 
@@ -31,8 +30,6 @@ _PROGRAM: Final = "import sys; sys.path[:] = sys.argv[1:]; from gpushrink.pipeli
 _END_S: Final = 5.0
 # More threads of one process wait for its interpreter's lock more than they gain.
 _THREADS_A_HELPER: Final = 4
-# Half of the time of a slab that a card codes is waiting for the card.
-_SEATS_AT_A_CARD: Final = 2
 # A helper is ready after some two seconds, with a card some three.
 _WORTHWHILE_BYTES: Final = 4 << 30
 # One failure may be the task's fault; a process without memory or its device fails again and again.
@@ -48,7 +45,7 @@ class _Helper:
 
     def __init__(self, setting: Setting, crew: Crew) -> None:
         self._crew = crew
-        self.threads, self.seats = setting.threads, setting.seats
+        self.threads = self.seats = setting.threads
         self._failures = 0
         self.has_begun = self.ready = self.lost = False
         self.engine = ""
@@ -99,7 +96,7 @@ class _Helper:
                 if number == BEGUN:
                     self._crew.greet(self)
                 elif number == READY:
-                    self.engine = str(found)
+                    self.engine, self.seats = found
                     self._crew.welcome(self)
                 elif done:
                     self._asked.pop(number).set_result(found)
@@ -124,6 +121,10 @@ class _Helper:
         """Let the process end: it holds nothing that could be lost."""
         with suppress(OSError):
             self._requests.close()
+
+    def kill(self) -> None:
+        """End the process now; what it was asked for is lost."""
+        self._process.kill()
 
     def end(self) -> None:
         """Wait for the end of a process that was dismissed."""
@@ -238,10 +239,8 @@ class Crew:
 
     def _begin(self, count: int) -> None:
         prepare("encode")  # or each of them would
-        threads = max(1, self._threads // count)
         setting = Setting(
-            threads=threads,
-            seats=threads * (_SEATS_AT_A_CARD if self._has_cards() else 1),
+            threads=max(1, self._threads // count),
             level=self._level,
             device=self._device,
             device_memory=self._device_memory,
@@ -254,9 +253,6 @@ class Crew:
                 break
             with self._changed:
                 self._helpers.append(helper)
-
-    def _has_cards(self) -> bool:
-        return self._device != "cpu" and (self._device != "auto" or has_cuda_packages())
 
     @property
     def count(self) -> int:
@@ -303,36 +299,51 @@ class Crew:
         """
         left = deque(enumerate(items))
         results: list[Any] = [None] * len(left)
+        given_up = threading.Event()
+
+        def work(helper: _Helper | None) -> None:
+            try:
+                while helper is None or not helper.lost:
+                    try:
+                        place, item = left.popleft()
+                    except IndexError:
+                        return
+                    try:
+                        results[place] = here(*item) if helper is None else helper.call(task, item)
+                    except HelperLostError:
+                        if not given_up.is_set():
+                            results[place] = here(*item)
+            except BaseException:
+                left.clear()
+                raise
 
         def serve(helper: _Helper) -> None:
             with self._changed:
                 self._changed.wait_for(lambda: helper.has_begun or helper.lost or not left)
-            while not helper.lost:
-                try:
-                    place, item = left.popleft()
-                except IndexError:
-                    return
-                try:
-                    results[place] = helper.call(task, item)
-                except HelperLostError:
-                    results[place] = here(*item)
+            work(helper)
 
         with self._changed:
             helpers = list(self._helpers)
         with ThreadPoolExecutor(max(1, len(helpers))) as pool:
             serving = [pool.submit(serve, helper) for helper in helpers]
             try:
-                with suppress(IndexError):
-                    while True:
-                        place, item = left.popleft()
-                        results[place] = here(*item)
-            finally:
+                work(None)
+                self._notify()
+                for one in wait(serving, return_when=FIRST_EXCEPTION).done:
+                    one.result()
+            except BaseException:
+                # Nobody wants what helpers have in hand, nor any more of them.
+                given_up.set()
                 left.clear()
-                with self._changed:
-                    self._changed.notify_all()
-            for one in serving:
-                one.result()
+                for helper in helpers:
+                    helper.kill()
+                self._notify()
+                raise
         return results
+
+    def _notify(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def leave(self, helper: _Helper | None) -> None:
         """Give a place back."""

@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cache
 
 from gpushrink.pipeline.crew.messages import BEGUN, READY, read_message, widen, write_message
-from gpushrink.pipeline.crew.tasks import EARLY_TASKS, TASKS, Setting, Workplace
+from gpushrink.pipeline.crew.tasks import EARLY_TASKS, TASKS, Setting, Workplace, most_seats
 
 __all__ = ["main"]
 
@@ -46,6 +46,8 @@ def _serve(requests: io.FileIO, results: io.FileIO) -> None:
                 write_message(results, message)
         except OSError:  # nobody listens any more
             os._exit(0)
+        except BaseException:  # no memory for it, say: whoever waits for this answer hears of the end
+            os._exit(1)
 
     opening: Future[Workplace] = Future()
 
@@ -56,7 +58,7 @@ def _serve(requests: io.FileIO, results: io.FileIO) -> None:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
             os._exit(1)
         opening.set_result(place)
-        answer((READY, True, place.slab_codec.name))
+        answer((READY, True, (place.slab_codec.name, place.seats)))
 
     # By the first who asks for more than early tasks: both at once would hand the interpreter's lock to and fro at each
     # of the calls to the system that looking into files is made of, and take many times as long.
@@ -74,7 +76,7 @@ def _serve(requests: io.FileIO, results: io.FileIO) -> None:
             answer((number, True, found))
 
     answer((BEGUN, True, None))
-    with ThreadPoolExecutor(setting.seats) as pool:
+    with ThreadPoolExecutor(most_seats(setting.threads)) as pool:
         while True:
             try:
                 message = read_message(requests)

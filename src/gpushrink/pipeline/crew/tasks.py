@@ -19,7 +19,7 @@ from gpushrink.pipeline.coding import Coded, Coder, encode_headers_of
 from gpushrink.pipeline.crew.messages import Large, carry_coded
 from gpushrink.pipeline.plan import BytesJob, SlabJob
 
-__all__ = ["EARLY_TASKS", "TASKS", "Setting", "Workplace"]
+__all__ = ["EARLY_TASKS", "TASKS", "Setting", "Workplace", "most_seats"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,6 @@ class Setting:
     ----------
     threads
         How many processors it may use.
-    seats
-        How many tasks it may be given at once.
     device, device_memory
         As for `gpushrink.pack`.
     device_parts
@@ -39,11 +37,15 @@ class Setting:
     """
 
     threads: int
-    seats: int
     level: str
     device: str
     device_memory: int | None
     device_parts: int
+
+
+def most_seats(threads: int) -> int:
+    """Say how many tasks suit so many processors: half of the time of a slab that a card codes is waiting for it."""
+    return 2 * threads
 
 
 class Workplace:
@@ -72,6 +74,13 @@ class Workplace:
 
     def __exit__(self, *error: object) -> None:
         self._open.close()
+
+    @property
+    def seats(self) -> int:
+        """Say how many tasks it may be given at once; see `most_seats`."""
+        codec, threads = self.slab_codec, self._setting.threads
+        has_cards = codec.has_cards if isinstance(codec, AutoSlabCodec) else codec is not CPU
+        return most_seats(threads) if has_cards else threads
 
     def coder(self, found: Mapping[int, Found]) -> Coder:
         """Give what codes jobs of these files."""
