@@ -1,6 +1,6 @@
 """Look into files one by one: what the scan then compares with each other.
 
-What is found depends on the file alone, so that several processes may look into a part of the files each.
+What is found without pydicom depends on the file alone, so that several processes may look into a part of them each.
 """
 
 from __future__ import annotations
@@ -8,15 +8,15 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
 
 from gpushrink.dicom.plain import HEAD_BYTES, PlainReader
 from gpushrink.dicom.source import open_source, read_fully
-from gpushrink.dicom.spans import DicomFile, PixelSpan, describe
+from gpushrink.dicom.spans import DicomFile, PixelSpan, describe, describe_plainly
 from gpushrink.errors import InputError
 
-__all__ = ["MARK_BYTES", "Looked", "Place", "look_into"]
+__all__ = ["MARK_BYTES", "Looked", "Place", "look_into", "look_into_plain"]
 
 MARK_BYTES = 512
 """What is compared of a frame, or of the end of a file, before either is hashed as a whole."""
@@ -77,16 +77,29 @@ def look_into(places: Sequence[Place], keep: int) -> list[Looked]:
     InputError
         If a file cannot be read or changed since the walk.
     """
-    ahead, reader, found = HEAD_BYTES, PlainReader(), []
+    return cast("list[Looked]", _look(places, keep, describe))  # `describe` leaves nothing open
+
+
+def look_into_plain(places: Sequence[Place], keep: int) -> list[Looked | None]:
+    """Do what `look_into` does, in any process: None for files that pydicom must look into."""
+    return _look(places, keep, describe_plainly)
+
+
+def _look(places: Sequence[Place], keep: int, describing: Callable[..., DicomFile | str | None]) -> list[Looked | None]:
+    ahead, reader = HEAD_BYTES, PlainReader()
+    found: list[Looked | None] = []
     for place in places:
         with open_source(place) as stream:
             try:
                 head = read_fully(stream, min(place.identity[0], ahead))
-                described = describe(stream, place.identity[0], head, reader=reader)
+                described = describing(stream, place.identity[0], head, reader=reader)
                 span = described.native if isinstance(described, DicomFile) else None
                 marks = () if span is None else _mark_frames(stream, head, span)
             except OSError as error:
                 raise InputError(f"cannot read {os.fsdecode(place.path)!r}: {error.strerror}") from None
+        if described is None:
+            found.append(None)
+            continue
         kept = b""
         if span is not None:
             # The next file's header is likely as long as this one's.

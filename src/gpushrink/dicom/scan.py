@@ -16,7 +16,7 @@ from gpushrink.dicom.spans import DicomFile
 from gpushrink.dicom.walk import Found
 from gpushrink.model import EntryKind
 
-__all__ = ["Scan", "Spread", "scan_files"]
+__all__ = ["Look", "Scan", "Spread", "scan_files"]
 
 Look: TypeAlias = Callable[[Sequence[Place], int], list[Looked]]
 Spread: TypeAlias = Callable[[Look, Sequence[Sequence[Place]], Sequence[int]], Iterable[list[Looked]]]

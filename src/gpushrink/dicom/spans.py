@@ -16,7 +16,16 @@ from gpushrink.dicom.elements import UNDEFINED
 from gpushrink.dicom.plain import HEAD_BYTES, Plain, PlainReader
 from gpushrink.model import SampleFormat
 
-__all__ = ["DEFLATED", "GE_PRIVATE", "DicomFile", "PixelSpan", "describe", "describe_by_pydicom", "may_be_dicom"]
+__all__ = [
+    "DEFLATED",
+    "GE_PRIVATE",
+    "DicomFile",
+    "PixelSpan",
+    "describe",
+    "describe_by_pydicom",
+    "describe_plainly",
+    "may_be_dicom",
+]
 
 _TAGS = [
     "TransferSyntaxUID",
@@ -134,6 +143,17 @@ def describe(stream: BinaryIO, size: int, head: bytes = b"", *, reader: PlainRea
     DicomFile or str
         What was found, or why the file is kept as plain bytes.
     """
+    found = describe_plainly(stream, size, head, reader=reader)
+    return describe_by_pydicom(stream, size) if found is None else found
+
+
+def describe_plainly(
+    stream: BinaryIO, size: int, head: bytes = b"", *, reader: PlainReader | None = None
+) -> DicomFile | str | None:
+    """Do what `describe` does, where pydicom need not look; None where it must.
+
+    What pydicom finds depends on its settings, which are a process's own; what is found here on the file alone.
+    """
     if size < 8:
         return "too small for DICOM"
     if not head:
@@ -142,7 +162,7 @@ def describe(stream: BinaryIO, size: int, head: bytes = b"", *, reader: PlainRea
     if not may_be_dicom(head):
         return "not DICOM"
     plain = (reader or PlainReader()).read(stream, size, head)
-    return describe_by_pydicom(stream, size) if plain is None else _describe_plain(plain, size)
+    return None if plain is None else _describe_plain(plain, size)
 
 
 def describe_by_pydicom(stream: BinaryIO, size: int) -> DicomFile | str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
 
 from gpushrink.codec.parallel import Team
 from gpushrink.codec.table import CPU, Likely, References, SlabCodec, decode_block
-from gpushrink.dicom.scan import Spread
+from gpushrink.dicom.look import Looked, Place
+from gpushrink.dicom.scan import Look, Spread
 from gpushrink.dicom.walk import Found
 from gpushrink.model import BlockCodec, Role
 from gpushrink.pipeline.coding import Coded, Coder
@@ -20,8 +21,14 @@ __all__ = ["SharingCoder", "decode_shared", "spread_over"]
 
 
 def spread_over(crew: Crew) -> Spread:
-    """Give what looks into files here and at helpers, for `scan_files`."""
-    return lambda look, places, keeps: crew.spread("look", look, zip(places, keeps, strict=True))
+    """Give what looks into files here and at helpers, for `scan_files`; into those for pydicom, only here."""
+
+    def spread(look: Look, places: Sequence[Sequence[Place]], keeps: Sequence[int]) -> Iterator[list[Looked]]:
+        parts = crew.spread("look", look, zip(places, keeps, strict=True))
+        for some, part in zip(places, parts, strict=True):
+            yield [look([place], 0)[0] if found is None else found for place, found in zip(some, part, strict=True)]
+
+    return spread
 
 
 class SharingCoder(Coder):

@@ -19,6 +19,7 @@ from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 
 import trees
@@ -411,6 +412,24 @@ def test_a_helper_lost_while_it_looks_leaves_nothing_undone(series: Path, pair: 
     killed.kill()
     found = in_time(lambda: scan_files(walk.found, spread=spread_over(pair)))
     assert found == scan_files(walk.found)
+
+
+def test_settings_of_pydicom_decide_alike_wherever_files_are_looked_into(
+    tmp_path: Path, pair: Crew, asked: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are this process's: what needs pydicom is looked into here."""
+    for k in range(200):
+        content = trees.dicom_bytes(np.full((9, 9), k, np.uint16), number=k, z=float(k))
+        (tmp_path / f"{k:03}.dcm").write_bytes(
+            content.replace(b"IS\x02\x00%d" % k, b"IS\x02\x00x ") if k > 9 else content
+        )
+    walk = walk_sources([tmp_path])
+    usual = scan_files(walk.found)
+    monkeypatch.setattr(pydicom.config.settings, "reading_validation_mode", pydicom.config.RAISE)
+    strict = scan_files(walk.found)
+    assert strict.opaque != usual.opaque
+    assert scan_files(walk.found, spread=spread_over(pair)) == strict
+    assert asked["look"] > 2
 
 
 def test_an_error_met_for_a_helper_ends_the_scan(series: Path, pair: Crew, asked: Counter[str]) -> None:

@@ -290,7 +290,7 @@ class Crew:
         Parameters
         ----------
         here
-            Does the same in this process, also what a helper has failed at: its error is the one that is raised.
+            Does it in this process, also what a helper has failed at: its error is the one that is raised.
 
         Returns
         -------

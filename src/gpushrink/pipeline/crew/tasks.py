@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gpushrink.codec.parallel import Team
 from gpushrink.codec.table import CPU, Likely, References, SlabCodec, decode_block
-from gpushrink.dicom.look import look_into
+from gpushrink.dicom.look import look_into_plain
 from gpushrink.dicom.walk import Found
 from gpushrink.model import BlockCodec
 from gpushrink.pipeline.auto_device import AutoSlabCodec, try_out
@@ -114,7 +114,7 @@ def _decode(place: Workplace, codec: int, coded: memoryview, decoded: int, prove
     return Large(memoryview(found))
 
 
-EARLY_TASKS: Final[Mapping[str, Callable[..., Any]]] = {"look": look_into}
+EARLY_TASKS: Final[Mapping[str, Callable[..., Any]]] = {"look": look_into_plain}
 """What needs no workplace, and can be done before there is one."""
 
 TASKS: Final[Mapping[str, Callable[..., Any]]] = {
