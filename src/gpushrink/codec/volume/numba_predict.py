@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from gpushrink.codec.compiled import compiled
+from gpushrink.codec.volume.numba_lanes import TAPS, add_to_eight, add_to_four
 from gpushrink.codec.volume.parameters import COEFFICIENT_BITS
 
 __all__ = ["classify", "count_reached", "keep_flat", "mark_flat", "predict"]
@@ -229,19 +230,40 @@ def _keep_class(rival, classes, one, total):
 
 
 @_spliced
-def _look_up(samples, residuals, at, count, table, width, classes, plain, echoes, total):
+def _add_own(values, at, count, table, rows, offsets, total):
+    """Add neighbours of every sample, weighed as the sample's class has it; `table` begins with the first's coefficient."""
+    taps = len(offsets)
+    k = 0
+    while k + TAPS <= taps:
+        here = table[k:]
+        i = 0
+        while i + 8 <= count:
+            add_to_eight(values, np.uint64(at + i), offsets, np.uint64(k), here, rows, np.uint64(i), total)
+            i += 8
+        if i + 4 <= count:
+            add_to_four(values, np.uint64(at + i), offsets, np.uint64(k), here, rows, np.uint64(i), total)
+            i += 4
+        while i < count:
+            sums, row, place = total[i], rows[i], at + i
+            for tap in range(TAPS):
+                sums += here[np.uint64(row + tap)] * np.int32(values[np.uint64(place + offsets[k + tap])])
+            total[i] = np.int32(sums)
+            i += 1
+        k += TAPS
+    while k < taps:
+        for i in range(count):
+            total[i] += np.int32(table[np.uint64(rows[i] + k)] * np.int32(values[np.uint64(at + i + offsets[k])]))
+        k += 1
+
+
+@_spliced
+def _look_up(samples, residuals, at, count, table, width, classes, plain, echoes, total, rows):
     """Predict with each sample's own coefficients."""
-    plain_count, echo_count = len(plain), len(echoes)
     for i in range(count):
-        row = np.int64(classes[i]) * width
-        own = table[row : row + width]
-        acc = np.int64(_HALF)
-        place = at + i
-        for k in range(plain_count):
-            acc += np.int64(own[k]) * np.int64(samples[np.uint64(place + plain[k])])
-        for k in range(echo_count):
-            acc += np.int64(own[plain_count + k]) * np.int64(residuals[np.uint64(place + echoes[k])])
-        total[i] = np.int32(acc)
+        rows[i] = np.int32(classes[i] * width)
+        total[i] = np.int32(_HALF)
+    _add_own(samples, at, count, table, rows, plain, total)
+    _add_own(residuals, at, count, table[len(plain) :], rows, echoes, total)
 
 
 @_inlined
@@ -267,7 +289,7 @@ def predict(samples, residuals, at, count, stage, classes, coefficients, offsets
             if one > 0:
                 _keep_class(rival[:count], classes[:count], one, total[:count])
     else:
-        _look_up(samples, residuals, at, count, coefficients[begin : begin + class_count * width], width, classes, own, echoes, total)
+        _look_up(samples, residuals, at, count, coefficients[begin : begin + class_count * width], width, classes, own, echoes, total, room[0])
     for i in range(count):
         total[i] = np.int32(min(max(total[i] >> COEFFICIENT_BITS, np.int32(0)), np.int32(span)))
 
