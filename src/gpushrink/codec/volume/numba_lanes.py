@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import errors, types
 from numba.extending import intrinsic
 
 __all__ = ["TAPS", "add_to_eight", "add_to_four"]
@@ -76,6 +76,8 @@ def _make(lanes: int) -> Any:
         k runs over the taps. Arrays are contiguous: values int16 or uint16, offsets int64, table, rows and total int32;
         `table` begins with the first tap's coefficient.
         """
+        if any(kind.layout != "C" for kind in (values, offsets, table, rows, total)):
+            raise errors.TypingError("elements that lie side by side are asked for")
         signature = types.void(values, types.uint64, offsets, types.uint64, table, rows, types.uint64, total)
 
         def generate(context, builder, signature, arguments):
