@@ -15,7 +15,7 @@ pytest.importorskip("numba")
 from gpushrink.codec.volume import numba_predict  # noqa: E402
 
 ROWS, COLUMNS = 7, 47
-# Wider than any slab's: what is cut off cannot be compared.
+# Wider than any slab's: of totals cut off, which negative ones are, only the sign is compared.
 SPAN = 1 << 20
 
 
@@ -56,3 +56,22 @@ def test_prediction_of_any_run_is_the_same_in_both_engines(
             )  # fmt: skip
             np.testing.assert_array_equal(total[:count], expected)
             assert (total[count:] == 77).all()
+
+
+def test_vectors_are_loaded_from_no_array_but_those_they_are_made_for() -> None:
+    """Strided arrays and elements of other sizes would be read as what they are not."""
+    import numba
+    from numba.core.errors import TypingError
+
+    from gpushrink.codec.volume.numba_lanes import TAPS, add_to_eight
+
+    @numba.njit
+    def call(values, offsets, table, rows, total):  # type: ignore[no-untyped-def]
+        add_to_eight(values, np.uint64(0), offsets, np.uint64(0), table, rows, np.uint64(0), total)
+
+    right = [np.ones(8, np.int16), np.zeros(TAPS, np.int64), np.ones(TAPS, np.int32), *np.zeros((2, 8), np.int32)]
+    call(*right)
+    assert (right[4] == TAPS).all()
+    for place, wrong in enumerate([np.ones(8, np.int32), np.zeros(TAPS, np.int32), *[np.ones(16, np.int32)[::2]] * 3]):
+        with pytest.raises(TypingError):
+            call(*right[:place], wrong, *right[place + 1 :])

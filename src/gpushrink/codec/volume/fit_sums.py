@@ -107,7 +107,7 @@ def sum_products(
     weights
         Of each voxel, at least 1 and within `fit.weight_bits`.
     order, bounds
-        Voxels by class: those of class c are ``order[bounds[c]:bounds[c + 1]]``, ascending.
+        Every voxel once, by class: those of class c are ``order[bounds[c]:bounds[c + 1]]``, ascending.
     threads
         How many may work; this one needs none.
 

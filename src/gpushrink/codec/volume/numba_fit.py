@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -261,21 +262,25 @@ def sum_products(
     bounds: NDArray[np.int64], threads: Threads = 1,
 ) -> NDArray[np.int64]:
     """Do what `fit_sums.sum_products` does."""
-    width, count = len(plain) + len(feedback), len(order)
+    width, count = len(plain) + len(feedback), len(sample.places)
     stages = np.array([stage for stage, _ in feedback], np.int64)
     own, echoes = _steps(sample, plain), _steps(sample, [tap for _, tap in feedback])
     parts = min(most_of(threads), max(1, count // _LAID_OUT))
     edges = [count * k // parts for k in range(parts + 1)]
-    totals = np.zeros((parts, len(bounds) - 1, width - 1, width), np.int64)
+    total = np.zeros((len(bounds) - 1, width - 1, width), np.int64)
+    lock = Lock()
 
     def add(part: int) -> None:
+        # Of its own while at work, so that memory follows the threads that are.
+        own_total = np.zeros_like(total)
         _sum_products(
             samples, residuals, stage_size, sample.places, sample.first, sample.second, own, echoes, stages, weights, order,
-            bounds, edges[part], edges[part + 1], totals[part],
+            bounds, edges[part], edges[part + 1], own_total,
         )
+        with lock:
+            np.add(total, own_total, out=total)
 
     run_over(add, range(parts), threads=threads)
-    total: NDArray[np.int64] = totals.sum(axis=0)
     lower = np.tril_indices(width - 1, -1)
     total[:, lower[0], lower[1]] = total[:, lower[1], lower[0]]
     return total

@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 __all__ = ["TAPS", "add_to_eight", "add_to_four"]
 
-# Taps weighed in one go. The two-stage tap sets have 10, 20 or 40 of a kind.
+# Taps weighed in one go. Tap sets of several stages have 10, 20 or 40 of a kind. A rest of 1 or 3 beside fours could not be turned.
 TAPS: Final = 10
 
 _INT16, _INT32, _INT64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
@@ -76,8 +76,11 @@ def _make(lanes: int) -> Any:
         k runs over the taps. Arrays are contiguous: values int16 or uint16, offsets int64, table, rows and total int32;
         `table` begins with the first tap's coefficient.
         """
-        if any(kind.layout != "C" for kind in (values, offsets, table, rows, total)):
-            raise errors.TypingError("elements that lie side by side are asked for")
+        fit = [values.dtype in (types.int16, types.uint16), offsets.dtype == types.int64]
+        fit += [kind.dtype == types.int32 for kind in (table, rows, total)]
+        fit += [kind.layout == "C" and kind.ndim == 1 for kind in (values, offsets, table, rows, total)]
+        if not all(fit):
+            raise errors.TypingError("elements of their sizes that lie side by side are asked for")
         signature = types.void(values, types.uint64, offsets, types.uint64, table, rows, types.uint64, total)
 
         def generate(context, builder, signature, arguments):
