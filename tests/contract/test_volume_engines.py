@@ -116,12 +116,14 @@ def test_sums_of_a_fit_are_the_same_in_both_engines(dtype: type, content: str) -
     from gpushrink.codec.volume.levels import LEVELS, TAP_SETS
 
     draw = np.random.default_rng(6)
-    depth, layout, taps = 4, Layout.raster(40, 50), TAP_SETS[1]
+    # More voxels than are laid out at a time, for each of the threads.
+    depth, layout, taps = 4, Layout.raster(150, 130), TAP_SETS[1]
     samples = make((1, 1, depth * layout.size), np.uint16 if dtype == np.int16 else dtype, content, 7).ravel()
     residuals = draw.integers(-32768, 32768, 2 * samples.size).astype(np.int16)
     members = [(z, z - 1, z - 2 if z > 1 else z - 1) for z in range(1, depth)]
     sample = fit.draw_sample(members, layout, LEVELS["default"], 1.0)
-    classes = draw.integers(0, 7, len(sample.places))
+    # One class has no voxel.
+    classes = draw.choice([0, 1, 2, 4, 5, 6], len(sample.places))
     order, bounds = np.argsort(classes, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(classes))])
     most = 1 << fit.weight_bits(65535, len(sample.places))
     weights = draw.integers(1, most, len(sample.places), endpoint=True).astype(np.int32)
@@ -135,13 +137,23 @@ def test_sums_of_a_fit_are_the_same_in_both_engines(dtype: type, content: str) -
             engine.sum_magnitudes(sample, residuals, samples.size, taps.energy),
             engine.list_magnitudes(sample, samples, residuals, 0, taps.energy, taps.steps),
             engine.sum_products(
-                sample, samples, residuals, samples.size, taps.plain[1], taps.feedback[1], weights, order, bounds
+                sample,
+                samples,
+                residuals,
+                samples.size,
+                taps.plain[1],
+                taps.feedback[1],
+                weights,
+                order,
+                bounds,
+                threads,
             ),
         )
-        for engine in (fit_sums, numba_fit)
+        for engine, threads in ((fit_sums, 1), (numba_fit, 1), (numba_fit, 3))
     ]
-    for one, other in zip(*sums, strict=True):
-        np.testing.assert_array_equal(one, other)
+    for wanted, *others in zip(*sums, strict=True):
+        for other in others:
+            np.testing.assert_array_equal(other, wanted)
     # And exact: the first class's first square in whole numbers of any size.
     west = samples[sample.offsets(taps.plain[1][0])].astype(object)
     first = samples[sample.offsets(taps.plain[1][1])].astype(object) - west

@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 
 __all__ = ["TAPS", "add_to_eight", "add_to_four"]
 
-# Taps weighed in one go. Tap sets of several stages have 10, 20 or 40 of a kind. A rest of 1 or 3 beside fours could not be turned.
+# Taps weighed in one go: fours and at most one two. Tap sets of several stages have 10, 20 or 40 of a kind.
 TAPS: Final = 10
 
 _INT16, _INT32, _INT64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)

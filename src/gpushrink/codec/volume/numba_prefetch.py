@@ -22,8 +22,7 @@ def _prefetch(typing_context, values, at):
         data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         place = builder.bitcast(builder.gep(data, [arguments[1]]), _BYTE.as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [place.type, _INT32, _INT32, _INT32])
-        name = "llvm.prefetch.p0i8"
-        function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+        function = builder.module.declare_intrinsic("llvm.prefetch", (place.type,), kind)
         builder.call(function, [place, _READ, _KEEP, _DATA])
         return context.get_dummy_value()
 
