@@ -30,6 +30,8 @@ _inlined = compiled(boundscheck=False, inline="never")
 _spliced = compiled(boundscheck=False, inline="always")
 # Voxels whose neighbours are laid out at a time: they stay in a cache.
 _LAID_OUT: Final = 16384
+# What threads may hold together: sums and layouts of their own, of which slabs of many classes have large ones.
+_PARTS_BYTES: Final = 8 << 20
 
 
 def _steps(sample: Sample, taps: Sequence[Tap]) -> NDArray[np.int64]:
@@ -265,9 +267,10 @@ def sum_products(
     width, count = len(plain) + len(feedback), len(sample.places)
     stages = np.array([stage for stage, _ in feedback], np.int64)
     own, echoes = _steps(sample, plain), _steps(sample, [tap for _, tap in feedback])
-    parts = min(most_of(threads), max(1, count // _LAID_OUT))
-    edges = [count * k // parts for k in range(parts + 1)]
     total = np.zeros((len(bounds) - 1, width - 1, width), np.int64)
+    part_bytes = total.nbytes + 2 * (width + 1) * _LAID_OUT
+    parts = max(1, min(most_of(threads), count // _LAID_OUT, _PARTS_BYTES // part_bytes))
+    edges = [count * k // parts for k in range(parts + 1)]
     lock = Lock()
 
     def add(part: int) -> None:
